@@ -1,0 +1,1 @@
+"""Frame sources: live D405, librealsense recording, folder of captures, simulated rig."""

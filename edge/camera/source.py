@@ -1,0 +1,79 @@
+"""The one interface behind which every camera stands."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from typing_extensions import Self
+
+from edge.frame import Frame
+
+__all__ = ["FrameSource", "SourceHealth"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHealth:
+    """How a source feels: counters since `open`, and what it knows of its camera.
+
+    `frames` delivered; `gaps` frames lost before they reached us, None where the camera does not say;
+    `serial`, `firmware`, `usb` as the device gives them; `temperature_c` of the ASIC where supported;
+    `details` what else an operator would want to read.
+    """
+
+    frames: int
+    gaps: int | None = None
+    serial: str | None = None
+    firmware: str | None = None
+    usb: str | None = None
+    temperature_c: float | None = None
+    details: dict[str, str] = field(default_factory=dict)
+
+
+class FrameSource(ABC):
+    """Where frames come from: a camera, a recording, a folder, a simulated rig.
+
+    `open`, then `read` until it returns None (the source has ended: only a recording, a folder or a
+    bounded simulation does), then `close`. One thread owns a source. Also a context manager and an
+    iterator over its frames.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What this source is, for messages: a serial, a path."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Make ready to read; raises `CameraError` at once where that can't be."""
+
+    @abstractmethod
+    def read(self, timeout_s: float = 5.0) -> Frame | None:
+        """The next frame, or None at the source's end.
+
+        Raises `CameraStalled` after `timeout_s` without one, `CameraLost`, `RecordingCorrupt`,
+        `CaptureError` or `FrameError`.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the camera; harmless when called twice."""
+
+    @abstractmethod
+    def health(self) -> SourceHealth:
+        """How the source feels now; may be called from another thread."""
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        while (frame := self.read()) is not None:
+            yield frame

@@ -1,0 +1,62 @@
+"""Text files that know when they were changed: the first line is the sha256 of all that follows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from edge.errors import BundleCorrupt
+
+__all__ = ["file_sha256", "read_sealed", "seal", "write_atomically"]
+
+_PREFIX = "# sha256 of all that follows: "
+
+
+def seal(text: str) -> str:
+    """`text` under a first line that holds its sha256; `read_sealed` gives `text` back."""
+    return f"{_PREFIX}{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+
+
+def read_sealed(path: Path) -> tuple[str, str]:
+    """The text of a sealed file and its sha256 (hex).
+
+    Raises `BundleCorrupt` where the file is missing, has no seal, or differs from it in one byte.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise BundleCorrupt(f"{path}: can't be read ({error.strerror}); copy the bundle again") from error
+    first, newline, body = raw.partition(b"\n")
+    digest = hashlib.sha256(body).hexdigest()
+    if not newline or first != f"{_PREFIX}{digest}".encode():
+        raise BundleCorrupt(
+            f"{path}: differs from the sha256 in its first line; it was edited by hand or damaged: "
+            "copy the bundle again, or export it anew"
+        )
+    try:
+        return body.decode(), digest
+    except UnicodeDecodeError as error:
+        raise BundleCorrupt(f"{path}: is not UTF-8 text ({error.reason})") from error
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 (hex) of a file's bytes; raises `OSError`."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a crash leaves the old one or the new one, whole; raises `OSError`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
