@@ -1,0 +1,1 @@
+"""Parts that do not exist, under a camera that does not exist, with the truth about each."""
