@@ -1,0 +1,240 @@
+"""The rig's YAML: everything a person decides about one inspection cell."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    model_validator,
+)
+from typing_extensions import Self
+
+from edge.camera.config import CameraConfig
+from edge.errors import ConfigError
+from edge.strict_yaml import load_strict_yaml
+from edge.topics import RigIdentity
+
+__all__ = [
+    "BrokerConfig",
+    "DaemonConfig",
+    "EveryFrameTrigger",
+    "HealthConfig",
+    "PartPresentTrigger",
+    "PicturesConfig",
+    "RigConfig",
+    "RuntimeConfig",
+    "TlsConfig",
+    "TriggerConfig",
+    "load_rig_config",
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class RuntimeConfig(_Section):
+    """What runs the bundle's stages."""
+
+    backend: Literal["onnx"] = "onnx"
+
+
+class EveryFrameTrigger(_Section):
+    """Inspect each frame that the source gives."""
+
+    kind: Literal["every_frame"] = "every_frame"
+
+
+class PartPresentTrigger(_Section):
+    """Inspect once when a part has come to rest under the camera.
+
+    A part is there when the foreground covers at least `min_area_mm2`, and is at rest after
+    `still_frames` frames in which its area changed by no more than `still_area_change` (a fraction) and
+    its centroid moved by no more than `still_move_mm` from one frame to the next. The next part is waited
+    for once the foreground has fallen below `rearm_area_mm2` (half of `min_area_mm2` if not given).
+    """
+
+    kind: Literal["part_present"]
+    min_area_mm2: PositiveFloat
+    still_frames: PositiveInt = 3
+    still_area_change: PositiveFloat = 0.05
+    still_move_mm: PositiveFloat = 1.0
+    rearm_area_mm2: PositiveFloat | None = None
+
+    @property
+    def rearm_below_mm2(self) -> float:
+        return self.min_area_mm2 / 2 if self.rearm_area_mm2 is None else self.rearm_area_mm2
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.rearm_below_mm2 >= self.min_area_mm2:
+            raise ValueError(
+                f"rearm_area_mm2 ({self.rearm_below_mm2:g}) must lie below min_area_mm2 "
+                f"({self.min_area_mm2:g}); otherwise one part is inspected again and again"
+            )
+        return self
+
+
+TriggerConfig = Annotated[EveryFrameTrigger | PartPresentTrigger, Field(discriminator="kind")]
+
+
+class TlsConfig(_Section):
+    """How the broker is recognised, and how we prove who we are.
+
+    `ca_file` holds the certificates that may sign the broker's (the system's, if not given);
+    `cert_file` and `key_file` our own, for a broker that asks for one. PEM, all of them.
+    """
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together; give both or neither")
+        return self
+
+    def missing_files(self) -> list[str]:
+        """One message for each file that is named and can't be read."""
+        named = {"ca_file": self.ca_file, "cert_file": self.cert_file, "key_file": self.key_file}
+        return [
+            f"broker.tls.{key}: {path} can't be read"
+            for key, path in named.items()
+            if path is not None and not os.access(path, os.R_OK)
+        ]
+
+
+class BrokerConfig(_Section):
+    """The MQTT broker. A password never stands in this file: it comes from one of three places.
+
+    `password_file`: a file whose first line it is; `password_credential`: the name of a systemd
+    credential (`LoadCredential=`); `password_env`: the name of an environment variable.
+    """
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=1883, ge=1, le=65535)
+    protocol: Annotated[
+        Literal["auto", "5", "3.1.1"], BeforeValidator(lambda v: str(v) if v in (5, 5.0) else v)
+    ] = "auto"
+    username: str | None = Field(default=None, min_length=1)
+    password_file: Path | None = None
+    password_credential: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
+    password_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    tls: TlsConfig | None = None
+    keepalive_s: int = Field(default=15, ge=2, le=3600)
+    connect_timeout_s: PositiveFloat = Field(default=5.0, le=60)
+    max_in_flight: int = Field(default=20, ge=1, le=1000)
+    max_pending_verdicts: int = Field(default=10_000, ge=1)
+    max_pending_pictures: int = Field(default=64, ge=1)
+    max_packet_bytes: int = Field(default=4 * 1024 * 1024, ge=4096, le=268_435_455)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        sources = [
+            key
+            for key in ("password_file", "password_credential", "password_env")
+            if getattr(self, key) is not None
+        ]
+        if len(sources) > 1:
+            raise ValueError(f"the password comes from {' and '.join(sources)}; keep one of them")
+        if sources and self.username is None:
+            raise ValueError(f"{sources[0]} is given but username is not")
+        return self
+
+    def read_password(self) -> SecretStr | None:
+        """The password from where the configuration says it is; None where it names no place.
+
+        Raises `ConfigError` where that place is missing or empty.
+        """
+        if self.password_env is not None:
+            value = os.environ.get(self.password_env, "")
+            if not value:
+                raise ConfigError(
+                    f"broker.password_env: the environment variable {self.password_env} is not set"
+                )
+            return SecretStr(value)
+        if self.password_credential is not None:
+            folder = os.environ.get("CREDENTIALS_DIRECTORY")
+            if not folder:
+                raise ConfigError(
+                    f"broker.password_credential: {self.password_credential} can't be read outside "
+                    "systemd (CREDENTIALS_DIRECTORY is not set); add LoadCredential= to the unit, or use "
+                    "password_file"
+                )
+            return _first_line(Path(folder) / self.password_credential, "broker.password_credential")
+        if self.password_file is not None:
+            return _first_line(self.password_file, "broker.password_file")
+        return None
+
+
+def _first_line(path: Path, key: str) -> SecretStr:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError(f"{key}: {path} can't be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{key}: {path} is not UTF-8 text") from error
+    if not lines or not lines[0]:
+        raise ConfigError(f"{key}: {path} is empty; its first line must be the password")
+    return SecretStr(lines[0])
+
+
+class PicturesConfig(_Section):
+    """Which pictures go out beside each verdict."""
+
+    heatmap: bool = True
+    image: bool = True
+    map: bool = True
+    jpeg_quality: int = Field(default=85, ge=30, le=100)
+
+
+class HealthConfig(_Section):
+    """How often the rig says how it feels."""
+
+    interval_s: PositiveFloat = Field(default=5.0, le=300)
+
+
+class DaemonConfig(_Section):
+    """Patience and memory of the daemon.
+
+    `max_frame_age_s`: an older frame gets no decision; `flush_timeout_s`: how long to wait for
+    acknowledgements at the end; `state_dir`: where the epoch is kept from start to start (systemd's
+    STATE_DIRECTORY if not given).
+    """
+
+    max_frame_age_s: PositiveFloat = 2.0
+    flush_timeout_s: PositiveFloat = 10.0
+    state_dir: Path | None = None
+
+
+class RigConfig(_Section):
+    """One rig, whole: who it is, what it looks through, what it runs, whom it tells."""
+
+    rig: RigIdentity
+    camera: CameraConfig
+    bundle: Path
+    job_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    runtime: RuntimeConfig = RuntimeConfig()
+    trigger: TriggerConfig = EveryFrameTrigger()
+    broker: BrokerConfig = BrokerConfig()
+    pictures: PicturesConfig = PicturesConfig()
+    health: HealthConfig = HealthConfig()
+    daemon: DaemonConfig = DaemonConfig()
+
+
+def load_rig_config(path: Path) -> RigConfig:
+    """The rig's configuration; relative paths in it start at the folder of the YAML.
+
+    Raises `ConfigError` that names every mistake of the file: `FILE:LINE: key: what is wrong`.
+    """
+    return load_strict_yaml(path, RigConfig)

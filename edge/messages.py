@@ -1,0 +1,298 @@
+"""What goes over the wire: one model per topic; docs/schemas/ is generated from them.
+
+Names follow OPC 40100-1 (machine vision: results and states) where it has one. JSON is strict: no NaN,
+no Infinity; every time is RFC 3339 in UTC, with microseconds and a `Z`. A field that has nothing to say
+is there and null.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from edge.inspection import Outcome
+
+__all__ = [
+    "Availability",
+    "AvailabilityState",
+    "BrokerHealth",
+    "CameraHealth",
+    "Health",
+    "MachineState",
+    "MachineStateName",
+    "Message",
+    "PictureInfo",
+    "PictureKind",
+    "ProcessingTimes",
+    "RegionInfo",
+    "UtcTime",
+    "Verdict",
+]
+
+
+def _check_utc(value: datetime) -> datetime:
+    if value.utcoffset() != timedelta(0):
+        raise ValueError(f"{value.isoformat()} is not in UTC")
+    return value
+
+
+def _format_utc(value: datetime) -> str:
+    return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+UtcTime = Annotated[
+    datetime,
+    AfterValidator(_check_utc),
+    PlainSerializer(_format_utc, return_type=str),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "date-time",
+            "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$",
+        }
+    ),
+]
+"""RFC 3339 in UTC: `2030-01-31T12:34:56.789012Z`."""
+
+_NonNegative = Annotated[float, Field(ge=0)]
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Message(_Part):
+    """What all topics share: strict, frozen, and a `schema_version` that a breaking change raises."""
+
+    retained: ClassVar[bool]
+    qos: ClassVar[Literal[0, 1]]
+
+    schema_version: Literal[1] = 1
+
+    def to_json(self) -> bytes:
+        """UTF-8 JSON, without spaces."""
+        return self.model_dump_json().encode()
+
+
+class AvailabilityState(str, Enum):
+    """Whether the rig's daemon is connected to the broker."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+
+
+class Availability(Message):
+    """Birth and will of a rig: whether its daemon is connected, and why not.
+
+    `reason`: `started` and `reconnected` when online; `stopped` (on purpose) and `connection_lost` (the
+    broker says so in the rig's name) when offline. `creation_time` of `connection_lost` is that of the
+    connection, not of its loss: the broker keeps the message from then on.
+    """
+
+    retained = True
+    qos = 1
+
+    state: AvailabilityState
+    reason: Literal["started", "reconnected", "stopped", "connection_lost"]
+    creation_time: UtcTime
+    boot_id: str
+    epoch: int = Field(ge=0)
+    software_version: str
+
+
+class RegionInfo(_Part):
+    """A connected area in which the anomaly map lies above the threshold; pixels are the frame's."""
+
+    bbox_px: tuple[int, int, int, int] = Field(description="x, y, width, height")
+    centroid_px: tuple[float, float] = Field(description="x, y")
+    area_px: int = Field(ge=0)
+    area_mm2: _NonNegative
+    peak: float
+
+
+class ProcessingTimes(_Part):
+    """How long the inspection took (OPC 40100-1: ProcessingTimes), in milliseconds.
+
+    `acquisition_duration_ms`: from when the daemon asked for the frame until it had it;
+    `processing_duration_ms`: `preprocess_ms` + `inference_ms` + `postprocess_ms`; `latency_ms`: from the
+    frame's arrival until the verdict was made, waiting included.
+    """
+
+    start_time: UtcTime
+    end_time: UtcTime
+    acquisition_duration_ms: _NonNegative
+    processing_duration_ms: _NonNegative
+    preprocess_ms: _NonNegative
+    inference_ms: _NonNegative
+    postprocess_ms: _NonNegative
+    latency_ms: _NonNegative | None
+
+
+class Verdict(Message):
+    """What was found out about one part; each has an id of its own, published at least once.
+
+    `result_id` is what a consumer removes duplicates by; (`epoch`, `seq`) is what it sees gaps and order
+    by: `epoch` grows with each start of the daemon, `seq` counts its verdicts from 0. `score` >
+    `threshold` means `fail`. `reason` is one stable word, `detail` a sentence for people. `regions` holds
+    the largest, `regions_total` says how many there were. `threshold_provisional` marks a threshold from
+    too few good parts to hold its promise.
+    """
+
+    retained = False
+    qos = 1
+
+    # OPC 40100-1, ResultDataType
+    result_id: str = Field(min_length=1)
+    part_id: str | None
+    recipe_id: str = Field(description="the product that the model bundle was trained for")
+    job_id: str | None
+    is_simulated: bool = Field(description="true unless a live camera saw the part")
+    creation_time: UtcTime
+    processing_times: ProcessingTimes
+
+    outcome: Outcome
+    reason: str | None
+    detail: str | None
+    score: float | None
+    threshold: float | None
+    threshold_provisional: bool | None
+    calibration_id: str | None
+    regions: tuple[RegionInfo, ...]
+    regions_total: int = Field(ge=0)
+
+    method: str
+    model_sha256: _Sha256
+    camera_serial: str
+    frame_seq: int | None = Field(description="the frame's number since the camera was opened")
+
+    epoch: int = Field(ge=0)
+    seq: int = Field(ge=0)
+    boot_id: str
+    clock_synced: bool | None = Field(description="null where the system does not say")
+    captured_time: UtcTime | None
+    captured_monotonic_ns: int | None = Field(description="clock of this boot; compare within one boot_id")
+    software_version: str
+
+
+class PictureKind(str, Enum):
+    """A picture's topic below the rig's root."""
+
+    HEATMAP = "heatmap"
+    IMAGE = "image/rgb"
+    MAP = "map"
+
+
+class PictureInfo(Message):
+    """The JSON twin of a picture (topic + `/info`): which verdict it belongs to and how to read it.
+
+    `low` and `high`: the values of the anomaly map at the two ends of the colour map, for a heatmap;
+    null for a photo and for raw values. `sha256` is of the payload's bytes, so that a
+    consumer can tell whether picture and twin are a pair.
+    """
+
+    retained = True
+    qos = 0
+
+    kind: PictureKind
+    result_id: str
+    epoch: int = Field(ge=0)
+    seq: int = Field(ge=0)
+    encoding: Literal["image/jpeg", "float16-le"]
+    width_px: int = Field(ge=1)
+    height_px: int = Field(ge=1)
+    low: float | None
+    high: float | None
+    colour_map: str | None
+    size_bytes: int = Field(ge=0)
+    sha256: _Sha256
+
+
+class CameraHealth(_Part):
+    """The camera, as far as it says."""
+
+    name: str
+    serial: str | None
+    firmware: str | None
+    usb: str | None
+    temperature_c: float | None
+    frames: int
+    gaps: int | None
+    reopened: int = Field(description="how often it was lost and came back")
+    last_frame_age_s: float | None
+    details: dict[str, str]
+
+
+class BrokerHealth(_Part):
+    """The way to the broker, as this message finds it."""
+
+    protocol: Literal["5", "3.1.1"] | None
+    reconnects: int
+    verdicts_pending: int
+    verdicts_refused: int
+    verdicts_dropped: int
+    pictures_pending: int
+    pictures_dropped: int
+    pictures_connected: bool
+    last_error: str | None
+
+
+class Health(Message):
+    """How the rig feels; every few seconds, not kept by the broker for longer than the next one.
+
+    `inspections` counts since the daemon's start; `inspections_per_s` and the latencies (milliseconds,
+    frame's arrival to verdict) are of the last interval, null where it had none.
+    """
+
+    retained = True
+    qos = 0
+
+    creation_time: UtcTime
+    epoch: int = Field(ge=0)
+    boot_id: str
+    software_version: str
+    uptime_s: _NonNegative
+    recipe_id: str
+    model_sha256: _Sha256
+    calibration_id: str | None
+    inspections: dict[Outcome, int]
+    inspections_per_s: _NonNegative
+    latency_p50_ms: float | None
+    latency_max_ms: float | None
+    camera: CameraHealth
+    broker: BrokerHealth
+    disk_free_bytes: int | None
+    soc_temperature_c: float | None
+    clock_synced: bool | None
+
+
+class MachineStateName(str, Enum):
+    """States of the vision state machine of OPC 40100-1."""
+
+    PREOPERATIONAL = "Preoperational"
+    READY = "Ready"
+    SINGLE_EXECUTION = "SingleExecution"
+    CONTINUOUS_EXECUTION = "ContinuousExecution"
+    ERROR = "Error"
+    HALTED = "Halted"
+
+
+class MachineState(Message):
+    """What the rig is doing (OPC 40100-1: VisionStateMachine).
+
+    `Preoperational` while it starts, `ContinuousExecution` while it inspects on its own trigger,
+    `Error` with a `reason` while it can't, `Halted` once it has stopped.
+    """
+
+    retained = True
+    qos = 1
+
+    state: MachineStateName
+    reason: str | None
+    detail: str | None
+    creation_time: UtcTime
+    epoch: int = Field(ge=0)
+    boot_id: str
