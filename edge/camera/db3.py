@@ -1,0 +1,151 @@
+"""Looks a `.db3` recording through before it is played: librealsense ends early on damage, and says nothing.
+
+A `.db3` is a rosbag2 in SQLite (tables `topics` and `messages`). Since librealsense 2.59 its images are
+PNGs, whose chunks carry a CRC-32 each: with that every damaged image is found. SQLite's own check finds
+damage to the tables' structure; the small texts beside the images (depth unit, intrinsics) have no
+checksum and are held against each other.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from edge.errors import RecordingCorrupt
+
+__all__ = ["Db3Contents", "check_db3"]
+
+_IMAGE = re.compile(r"/device_\d+/sensor_\d+/(Depth|Color)_\d+/image/data(/\w+)?")
+_METADATA = re.compile(r"/device_\d+/sensor_\d+/(Depth|Color)_\d+/image/metadata")
+_OPTION_UNIT = re.compile(r"/device_\d+/sensor_\d+/option/Depth_Units/value")
+_UNIT = re.compile(rb"depth_units=([^;\x00]*)")
+_NUMBER = re.compile(rb"Frame number=(\d+);")
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Db3Contents:
+    """What a `.db3` holds; `unchecked_images` are stored in a form that has no checksum of its own."""
+
+    depth_frames: int
+    colour_frames: int
+    depth_unit_m: float
+    unchecked_images: int
+
+
+def check_db3(path: Path) -> Db3Contents:
+    """Count the frames and look for damage; reads the whole file.
+
+    Raises `RecordingCorrupt`, saying what is damaged.
+    """
+    for leftover in ("-journal", "-wal"):
+        if path.with_name(path.name + leftover).exists():
+            raise RecordingCorrupt(f"{path}: was never finished ({path.name}{leftover} lies beside it)")
+    try:
+        # `immutable`: looking at a recording must not create or roll back anything beside it.
+        uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(uri, uri=True)) as database:
+            database.text_factory = bytes
+            return _check(path, database)
+    except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
+        raise RecordingCorrupt(f"{path}: is not a whole recording ({error}); record it again") from error
+
+
+def _check(path: Path, database: sqlite3.Connection) -> Db3Contents:
+    verdict = database.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if verdict != b"ok":
+        raise RecordingCorrupt(f"{path}: is damaged (SQLite says: {verdict.decode(errors='replace')})")
+    topics = {key: name.decode() for key, name in database.execute("SELECT id, name FROM topics")}
+    images: dict[str, int] = {"Depth": 0, "Color": 0}
+    texts: dict[str, list[bytes]] = {"Depth": [], "Color": []}
+    unchecked = 0
+    for key, name in topics.items():
+        if image := _IMAGE.fullmatch(name):
+            for row, data in _rows(database, key):
+                images[image[1]] += 1
+                start = data.find(_PNG, 0, 256)
+                if start < 0:
+                    unchecked += 1
+                elif (flaw := _png_flaw(data, start)) is not None:
+                    raise RecordingCorrupt(f"{path}: the image in row {row} ({name}) is damaged: {flaw}")
+        elif metadata := _METADATA.fullmatch(name):
+            texts[metadata[1]] += [data for _, data in _rows(database, key)]
+    if images["Depth"] == 0 or images["Color"] == 0:
+        raise RecordingCorrupt(
+            f"{path}: holds {images['Depth']} depth and {images['Color']} colour images; both are needed"
+        )
+    for stream, count in images.items():
+        if len(texts[stream]) != count:
+            raise RecordingCorrupt(
+                f"{path}: {count} {stream} images but {len(texts[stream])} descriptions of them; "
+                "the recording was cut off"
+            )
+        _check_numbers(path, stream, texts[stream])
+    return Db3Contents(
+        depth_frames=images["Depth"],
+        colour_frames=images["Color"],
+        depth_unit_m=_depth_unit_m(path, database, topics, texts["Depth"]),
+        unchecked_images=unchecked,
+    )
+
+
+def _rows(database: sqlite3.Connection, topic: int) -> Iterator[tuple[int, bytes]]:
+    for row, data in database.execute(
+        "SELECT id, data FROM messages WHERE topic_id = ? ORDER BY id", (topic,)
+    ):
+        yield row, bytes(data)
+
+
+def _png_flaw(data: bytes, start: int) -> str | None:
+    """What is wrong with the PNG that begins at `start` and fills the rest; None where its CRCs hold."""
+    view = memoryview(data)
+    at = start + len(_PNG)
+    while at + 12 <= len(data):
+        length = int.from_bytes(view[at : at + 4], "big")
+        end = at + 8 + length
+        if end + 4 > len(data):
+            return "a chunk of the PNG reaches past the end"
+        if zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            return "its CRC does not hold"
+        if data[at + 4 : at + 8] == b"IEND":
+            return None
+        at = end + 4
+    return "the PNG has no end"
+
+
+def _check_numbers(path: Path, stream: str, texts: list[bytes]) -> None:
+    numbers = [int(found[1]) if (found := _NUMBER.search(text)) else -1 for text in texts]
+    for before, after in itertools.pairwise(numbers):
+        if after <= before:
+            raise RecordingCorrupt(
+                f"{path}: {stream} frame {after} follows frame {before}; the recording is damaged"
+            )
+
+
+def _depth_unit_m(
+    path: Path, database: sqlite3.Connection, topics: dict[Any, str], texts: list[bytes]
+) -> float:
+    written = {found[1] if (found := _UNIT.search(text)) else b"" for text in texts}
+    for key, name in topics.items():
+        if _OPTION_UNIT.fullmatch(name):
+            for _, data in _rows(database, key):
+                # CDR: four bytes of encapsulation, four of length, the text, a zero.
+                written.add(data[8:].rstrip(b"\x00"))
+    try:
+        units = {float(text) for text in written}
+    except ValueError as error:
+        raise RecordingCorrupt(f"{path}: a frame's depth unit can't be read ({error})") from error
+    if len(units) != 1 or not 0 < (unit_m := units.pop()) < 1:
+        raise RecordingCorrupt(
+            f"{path}: its depth units are {sorted(text.decode(errors='replace') for text in written)}; "
+            "one unit, above 0, must hold for all frames"
+        )
+    return unit_m

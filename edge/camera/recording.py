@@ -1,0 +1,188 @@
+"""Plays a recording of librealsense: every frame that is in it, or an error."""
+
+from __future__ import annotations
+
+import gc
+import time
+from typing import Any
+
+from edge.camera.bag import check_bag
+from edge.camera.config import RecordingCamera
+from edge.camera.db3 import check_db3
+from edge.camera.librealsense import import_librealsense
+from edge.camera.pairs import Pair, PairReader
+from edge.camera.recorder import read_sidecar, sidecar_path
+from edge.camera.source import FrameSource, SourceHealth
+from edge.errors import CameraError, CameraStalled, RecordingCorrupt
+from edge.frame import Frame
+from edge.sealed import file_sha256
+
+__all__ = ["RecordingSource"]
+
+_SLICE_MS = 200
+_QUIET_SLICES = 3
+"""After librealsense says that the file has ended, so many empty waits make sure that nothing is queued."""
+
+
+class RecordingSource(FrameSource):
+    """The frames of a `.db3` or `.bag`, in order, none dropped, as fast as they are read.
+
+    `open` reads the whole file once: its frames are counted and its checksums verified, for librealsense
+    plays a damaged recording up to the damage and ends as if it were whole. `read` returns None after the
+    last frame, and raises `RecordingCorrupt` where librealsense gave fewer, or more, than were counted.
+    Part ids are not in a recording.
+    """
+
+    def __init__(self, config: RecordingCamera) -> None:
+        self._config = config
+        self._path = config.path
+        self._rs: Any = None
+        self._pipeline: Any = None
+        self._playback: Any = None
+        self._reader: PairReader | None = None
+        self._expected = 0
+        self._unit_m: float | None = None
+        self._last_number = 0
+        self._health = SourceHealth(frames=0)
+
+    @property
+    def name(self) -> str:
+        return str(self._path)
+
+    def open(self) -> None:
+        if self._pipeline is not None:
+            raise CameraError(f"{self._path}: is open already")
+        details = self._verify()
+        self._rs = rs = import_librealsense()
+        try:
+            self._start(rs)
+        except RuntimeError as error:
+            self.close()
+            raise RecordingCorrupt(
+                f"{self._path}: librealsense {rs.__version__} can't play it ({error}); "
+                "a recording of a later release needs that release"
+            ) from error
+        except CameraError:
+            self.close()
+            raise
+        key = rs.camera_info.serial_number
+        self._health = SourceHealth(
+            frames=0,
+            serial=str(self._playback.get_info(key)) if self._playback.supports(key) else None,
+            details=details,
+        )
+
+    def _verify(self) -> dict[str, str]:
+        """Count the frames and look for damage; returns what was checked, and what could not be."""
+        path = self._path
+        if not path.is_file():
+            raise CameraError(f"{path}: is not there; mend camera.path")
+        details: dict[str, str] = {}
+        sidecar = read_sidecar(path)
+        if sidecar is None:
+            details["sha256"] = f"not checked: there is no {sidecar_path(path).name}"
+        else:
+            if (digest := file_sha256(path)) != sidecar.sha256:
+                raise RecordingCorrupt(
+                    f"{path}: differs from the sha256 in {sidecar_path(path).name} ({digest[:12]}…, "
+                    f"{sidecar.sha256[:12]}… was recorded); it was damaged or changed: copy it again"
+                )
+            details["sha256"] = "verified"
+            details["recorded_by_librealsense"] = sidecar.librealsense
+        if path.suffix == ".db3":
+            contents = check_db3(path)
+            self._expected = contents.depth_frames
+            self._unit_m = contents.depth_unit_m
+            unchecked = contents.unchecked_images
+        else:
+            self._expected = unchecked = check_bag(path)
+            self._unit_m = None
+        if sidecar is not None and sidecar.frames != self._expected:
+            raise RecordingCorrupt(
+                f"{path}: holds {self._expected} frames, {sidecar_path(path).name} says {sidecar.frames}"
+            )
+        if sidecar is not None:
+            self._unit_m = sidecar.depth_unit_m
+        elif unchecked:
+            details["images"] = f"{unchecked} have no checksum: a changed pixel would not be noticed"
+        else:
+            details["images"] = (
+                "verified by their own CRCs; the calibration beside them has none, and is taken as it is"
+            )
+        return details
+
+    def _start(self, rs: Any) -> None:
+        streams = rs.config()
+        streams.enable_device_from_file(str(self._path), repeat_playback=False)
+        pipeline = rs.pipeline()
+        # Resolved first: real time has to be off before the first frame is played, or some are dropped.
+        profile = streams.resolve(rs.pipeline_wrapper(pipeline))
+        self._playback = profile.get_device().as_playback()
+        self._playback.set_real_time(False)
+        reader = PairReader(rs, profile, self.name)
+        pipeline.start(streams)
+        self._pipeline, self._reader = pipeline, reader
+        self._last_number = 0
+
+    def read(self, timeout_s: float = 5.0) -> Frame | None:
+        if self._reader is None:
+            raise CameraError(f"{self._path}: is not open")
+        pair = self._wait(self._reader, timeout_s)
+        delivered = self._health.frames
+        if pair is None:
+            if delivered != self._expected:
+                raise RecordingCorrupt(
+                    f"{self._path}: ended after {delivered} frames of {self._expected} that it holds; it is "
+                    "damaged, or was recorded by a later librealsense"
+                )
+            return None
+        if delivered >= self._expected or pair.number <= self._last_number:
+            raise RecordingCorrupt(
+                f"{self._path}: frame {pair.number} came after frame {self._last_number}, as number "
+                f"{delivered + 1} of {self._expected}; it is damaged"
+            )
+        if self._unit_m is not None and pair.depth_unit_m != self._unit_m:
+            raise RecordingCorrupt(
+                f"{self._path}: frame {pair.number} counts depth in {pair.depth_unit_m} m, the recording "
+                f"in {self._unit_m} m; it is damaged"
+            )
+        self._unit_m = pair.depth_unit_m
+        self._last_number = pair.number
+        frame = pair.frame(self._reader.intrinsics, delivered, self.name)
+        old = self._health
+        self._health = SourceHealth(
+            frames=delivered + 1,
+            serial=old.serial,
+            details={**old.details, "of_frames": str(self._expected)},
+        )
+        return frame
+
+    def _wait(self, reader: PairReader, timeout_s: float) -> Pair | None:
+        """The next pair; None at the file's end."""
+        deadline_s = time.monotonic() + timeout_s
+        quiet = 0
+        while time.monotonic() < deadline_s:
+            try:
+                arrived, frames = self._pipeline.try_wait_for_frames(_SLICE_MS)
+            except RuntimeError as error:
+                raise RecordingCorrupt(f"{self._path}: librealsense gave up ({error})") from error
+            if arrived:
+                quiet = 0
+                if (pair := reader.pair(frames)) is not None:
+                    return pair
+            elif self._playback.current_status() == self._rs.playback_status.stopped:
+                quiet += 1
+                if quiet >= _QUIET_SLICES or self._health.frames >= self._expected:
+                    return None
+        raise CameraStalled(f"{self._path}: gave no frame for {timeout_s:g} s; is its disk still there?")
+
+    def health(self) -> SourceHealth:
+        return self._health
+
+    def close(self) -> None:
+        pipeline, self._pipeline = self._pipeline, None
+        self._reader = self._playback = None
+        if pipeline is not None:
+            pipeline.stop()
+        del pipeline
+        gc.collect()

@@ -1,0 +1,231 @@
+"""A rig's captures on disk: lossless images that a person can open, and what it takes to read them.
+
+::
+
+    <product>/<date>-<lot>/
+      capture.yaml              depth_unit_m, intrinsics, serial, options, software version
+      good/000.rgb.png          8-bit RGB
+      good/000.depth.png        16 bit, z = value × depth_unit_m, 0 = invalid
+      <defect>/000.mask.png     > 0 is a defect; beside its rgb and depth
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.camera.depth_integers import depth_m_from_z16, z16_from_depth_m
+from edge.camera.sample import Sample, image_size, read_image
+from edge.errors import CaptureError, FrameError
+from edge.frame import DepthImage, Frame, Intrinsics
+from edge.sealed import write_atomically
+from edge.version import __version__
+
+__all__ = [
+    "CAPTURE_FILE",
+    "CaptureInfo",
+    "IntrinsicsInfo",
+    "list_captures",
+    "read_capture_info",
+    "write_capture",
+    "write_capture_info",
+]
+
+CAPTURE_FILE = "capture.yaml"
+GOOD = "good"
+_NUMBERED = re.compile(r"(\d+)\.")
+_LABEL = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class IntrinsicsInfo(_Strict):
+    """The pinhole of all images in the folder, in pixels; see `edge.frame.Intrinsics`."""
+
+    width_px: int = Field(ge=1)
+    height_px: int = Field(ge=1)
+    fx_px: float = Field(gt=0)
+    fy_px: float = Field(gt=0)
+    cx_px: float
+    cy_px: float
+
+    @classmethod
+    def of(cls, intrinsics: Intrinsics) -> IntrinsicsInfo:
+        return cls(
+            width_px=intrinsics.width_px,
+            height_px=intrinsics.height_px,
+            fx_px=intrinsics.fx_px,
+            fy_px=intrinsics.fy_px,
+            cx_px=intrinsics.cx_px,
+            cy_px=intrinsics.cy_px,
+        )
+
+    def intrinsics(self) -> Intrinsics:
+        return Intrinsics(**self.model_dump())
+
+
+class CaptureInfo(_Strict):
+    """capture.yaml; `options` as they were read back from the camera."""
+
+    depth_unit_m: float = Field(gt=0, lt=1)
+    intrinsics: IntrinsicsInfo
+    serial: str | None = None
+    options: dict[str, float] = Field(default_factory=dict)
+    software_version: str = __version__
+
+
+def read_capture_info(folder: Path) -> CaptureInfo:
+    """The folder's capture.yaml; raises `CaptureError` naming the key that is wrong."""
+    path = folder / CAPTURE_FILE
+    try:
+        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CaptureError(
+            f"{path}: can't be read ({error.strerror}); a folder of captures has one, it holds the depth unit"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CaptureError(f"{path}: is not YAML ({error})") from error
+    try:
+        return CaptureInfo.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise CaptureError(f"{path}: {key}: {first['msg']}; allowed: {_keys()}") from error
+
+
+def write_capture_info(folder: Path, info: CaptureInfo) -> None:
+    """Write capture.yaml, or find it there saying the same; raises `CaptureError` where it says otherwise."""
+    path = folder / CAPTURE_FILE
+    if path.exists():
+        if read_capture_info(folder) != info:
+            raise CaptureError(
+                f"{path}: was written with another camera, resolution or options; use a new folder"
+            )
+        return
+    text = yaml.safe_dump(info.model_dump(mode="json"), sort_keys=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise CaptureError(f"{path}: can't be written ({error.strerror})") from error
+
+
+def write_capture(
+    folder: Path, label: str, frame: Frame, mask: npt.NDArray[np.bool_] | None = None
+) -> Sample:
+    """Add a frame under the next free number of `label` ("good" or a defect's name); nothing is overwritten.
+
+    `mask` bool (H, W) belongs to a defect and may be unknown (None). The depth comes back bit for bit where
+    it was read from integers. Each file is whole or absent; a crash may leave a depth image alone, which
+    `list_captures` names. Raises `CaptureError`.
+    """
+    info = read_capture_info(folder)
+    if not _LABEL.fullmatch(label):
+        raise CaptureError(f"{label!r} is no label; use lower-case letters, digits, _ and -")
+    if label == GOOD and mask is not None and mask.any():
+        raise CaptureError("a good part has no defect mask; give it the defect's label")
+    if info.intrinsics.intrinsics() != frame.intrinsics or info.depth_unit_m != frame.depth_unit_m:
+        raise CaptureError(
+            f"{folder / CAPTURE_FILE}: {info.intrinsics.width_px}×{info.intrinsics.height_px}, unit "
+            f"{info.depth_unit_m} m and its focal lengths are not the frame's ({frame.width_px}×"
+            f"{frame.height_px}, {frame.depth_unit_m} m); use a new folder"
+        )
+    if mask is not None and mask.shape != frame.depth_m.shape:
+        raise CaptureError(f"the mask is {mask.shape}, the frame {frame.depth_m.shape}")
+    try:
+        z16 = z16_from_depth_m(frame.depth_m, info.depth_unit_m)
+    except FrameError as error:
+        raise CaptureError(f"{folder}: {error}") from error
+    images: dict[str, npt.NDArray[Any]] = {"depth": z16}
+    if mask is not None and label != GOOD:
+        images["mask"] = mask.astype(np.uint8) * 255
+    images["rgb"] = np.ascontiguousarray(frame.rgb[..., ::-1])
+    group = folder / label
+    try:
+        group.mkdir(exist_ok=True)
+        number = _next_number(group)
+        for kind, image in images.items():
+            path = group / f"{number}.{kind}.png"
+            encoded, data = cv2.imencode(".png", image)
+            if not encoded:
+                raise CaptureError(f"{path}: OpenCV can't encode it as PNG")
+            write_atomically(path, data.tobytes())
+    except OSError as error:
+        raise CaptureError(f"{group}: can't be written ({error.strerror})") from error
+    return _sample(group / f"{number}.rgb.png", info)
+
+
+def list_captures(folder: Path) -> tuple[Sample, ...]:
+    """All samples of a folder, sorted by label and number; sizes and partners checked from the headers.
+
+    Raises `CaptureError` naming the first file that is missing, or of another size.
+    """
+    info = read_capture_info(folder)
+    samples: list[Sample] = []
+    for group in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        names = {path.name.split(".")[0] for path in group.glob("*.*.png") if not path.name.startswith(".")}
+        samples += [
+            _sample(group / f"{name}.rgb.png", info)
+            for name in sorted(names, key=lambda name: (len(name), name))
+        ]
+    if not samples:
+        raise CaptureError(
+            f"{folder}: holds no captures; they lie in {GOOD}/ and in a folder for each defect"
+        )
+    return tuple(samples)
+
+
+def _sample(rgb: Path, info: CaptureInfo) -> Sample:
+    label, name = rgb.parent.name, rgb.name.split(".")[0]
+    depth, mask = rgb.with_name(f"{name}.depth.png"), rgb.with_name(f"{name}.mask.png")
+    has_mask = mask.exists()
+    if label == GOOD and has_mask:
+        raise CaptureError(f"{mask}: a good part has no defect mask; move it to its defect, or remove it")
+    expected = (info.intrinsics.height_px, info.intrinsics.width_px)
+    for path in (rgb, depth, mask) if has_mask else (rgb, depth):
+        if not path.is_file():
+            raise CaptureError(f"{path}: is missing; each capture is a .rgb.png and a .depth.png")
+        if (size := image_size(path)) is not None and size != expected:
+            raise CaptureError(
+                f"{path}: is {size[1]}×{size[0]}, {CAPTURE_FILE} says {expected[1]}×{expected[0]}; depth has "
+                "to be aligned to colour, and neither may be resized"
+            )
+    return Sample(
+        part_id=f"{label}/{name}",
+        split=None,
+        defect=None if label == GOOD else label,
+        source=str(rgb.parent.parent),
+        rgb_path=rgb,
+        depth_path=depth,
+        mask_path=mask if has_mask else None,
+        depth_unit_m=info.depth_unit_m,
+        intrinsics=info.intrinsics.intrinsics(),
+        read_depth=_read_depth,
+    )
+
+
+def _read_depth(path: Path, depth_unit_m: float) -> DepthImage:
+    image = read_image(path)
+    if image.dtype != np.uint16 or image.ndim != 2:
+        raise CaptureError(
+            f"{path}: is {image.dtype}{image.shape}, must be 16-bit grey; 8 bits can't hold a depth"
+        )
+    return depth_m_from_z16(image.astype(np.uint16), depth_unit_m)
+
+
+def _next_number(group: Path) -> str:
+    taken = [int(found[1]) for path in group.iterdir() if (found := _NUMBERED.match(path.name))]
+    return f"{max(taken, default=-1) + 1:03d}"
+
+
+def _keys() -> str:
+    return ", ".join(CaptureInfo.model_fields)
