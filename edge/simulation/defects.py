@@ -140,19 +140,20 @@ def _crack(relief: Relief, rng: np.random.Generator, severity: float) -> Relief:
 def _scratch(relief: Relief, rng: np.random.Generator, severity: float) -> Relief:
     length_m = rng.uniform(15e-3, 35e-3) * severity**0.5
     points = _walk(rng, _spot(relief, rng, 5e-3), length_m, 3e-3, 0.0)
+    bright_part = float(np.sqrt(_own_colour(relief)).mean()) > 0.55
     # A tool slips in a slight arc.
     along = np.linspace(-1, 1, len(points))[:, None]
     direction = points[-1] - points[0]
     points = points + along**2 * np.array([-direction[1], direction[0]]) * rng.uniform(-0.12, 0.12)
     taper = np.sqrt(np.sin(np.linspace(0.3, np.pi - 0.3, len(points) - 1)))
-    line = _line(relief, points, rng.uniform(0.6e-3, 1.0e-3) * severity**0.5 * taper)
+    line = _line(relief, points, rng.uniform(0.7e-3, 1.1e-3) * severity**0.5 * taper)
     line = np.where(relief.solid, line, 0)
     height = relief.height_m - line * np.float32(rng.uniform(0.05e-3, 0.2e-3) * severity)
-    if rng.random() < 0.5:  # down to bright material
-        strength = np.float32(min(0.9, rng.uniform(0.4, 0.65) * severity))
+    if rng.random() < (0.25 if bright_part else 0.75):  # down to bright material
+        strength = np.float32(min(0.95, rng.uniform(0.5, 0.8) * severity))
         albedo = relief.albedo + (np.float32(0.9) - relief.albedo) * (line * strength)[..., None]
     else:  # or filled with dirt
-        strength = np.float32(min(0.95, rng.uniform(0.5, 0.75) * severity))
+        strength = np.float32(min(0.95, rng.uniform(0.6, 0.85) * severity))
         albedo = relief.albedo * (1 - line * strength)[..., None]
     return replace(
         relief,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edge.errors import ConfigError
 from edge.frame import DepthImage, RgbImage
-from edge.simulation.relief import FloatImage, float_image
+from edge.simulation.relief import FloatImage, float_image, white_field
 
 __all__ = ["ColourNoise", "DepthNoise", "quantise_depth"]
 
@@ -116,10 +116,7 @@ class ColourNoise:
         if self.blur_px > 0:
             light = float_image(cv2.GaussianBlur(linear, (0, 0), self.blur_px))
         value = np.sqrt(light)
-        if self.sigma > 0:
-            grain = rng.standard_normal(linear.shape, dtype=np.float32)
-        else:
-            grain = np.zeros_like(value)
+        grain = white_field(rng, linear.shape) if self.sigma > 0 else np.zeros_like(value)
         # Rounds to the nearest and saturates.
         noisy = cv2.addWeighted(value, 255, grain, self.sigma, 0, dtype=cv2.CV_8U)
         return np.asarray(noisy, dtype=np.uint8)
@@ -140,7 +137,7 @@ def quantise_depth(depth_m: DepthImage, unit_m: float) -> DepthImage:
 def _blobs(rng: np.random.Generator, shape: tuple[int, int]) -> FloatImage:
     """A Gaussian field (H, W) of unit variance with the measured autocorrelation."""
     margin = _MARGIN_PX
-    white = rng.standard_normal((shape[0] + 2 * margin, shape[1] + 2 * margin), dtype=np.float32)
+    white = white_field(rng, (shape[0] + 2 * margin, shape[1] + 2 * margin))
     gauss = cv2.getGaussianKernel(13, _GAUSS_PX)[:, 0]
     kernel = np.convolve(np.full(_BOX_PX, 1 / _BOX_PX), gauss)
     smooth = cv2.sepFilter2D(cv2.blur(white, (_BOX_PX, _BOX_PX)), -1, gauss, gauss)
@@ -168,7 +165,7 @@ def _unmatched(
     steep = cv2.dilate(depth_m, kernel) - cv2.erode(depth_m, kernel) > np.float32(3e-3)
     np.maximum(doubt, steep * np.float32(0.85), out=doubt)
 
-    half = rng.standard_normal((height // 2 + 1, width // 2 + 1), dtype=np.float32)
+    half = white_field(rng, (height // 2 + 1, width // 2 + 1))
     sigma = 1.6
     smooth = cv2.GaussianBlur(half, (0, 0), sigma) * np.float32(2 * np.sqrt(np.pi) * sigma)
     field = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -7,13 +7,19 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
 
 from edge.errors import FrameError
 
-__all__ = ["FloatImage", "Relief", "float_image", "smooth_field"]
+__all__ = ["FloatImage", "Relief", "float_image", "smooth_field", "white_field"]
 
 FloatImage = npt.NDArray[np.float32]
 """(H, W) or (H, W, 3)."""
+
+
+# The middles of 256 equally likely slices of a normal distribution, scaled to unit variance.
+_QUANTILES = ndtri((np.arange(256) + 0.5) / 256)
+_NORMAL = (_QUANTILES / _QUANTILES.std()).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +57,16 @@ class Relief:
 def float_image(image: npt.ArrayLike) -> FloatImage:
     """`image` as float32, without a copy where it is one already; OpenCV's results carry no dtype."""
     return np.asarray(image, dtype=np.float32)
+
+
+def white_field(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatImage:
+    """White noise of unit variance, normal in 256 steps (at most ±2.9), float32 `shape`.
+
+    A byte per value and a table: four times faster than normals drawn one by one, and every frame needs
+    more than a million of them.
+    """
+    drawn = rng.integers(0, 256, size=shape, dtype=np.uint8)
+    return float_image(_NORMAL[drawn])
 
 
 def smooth_field(rng: np.random.Generator, shape: tuple[int, int], knots: int) -> FloatImage:

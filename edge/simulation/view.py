@@ -169,40 +169,71 @@ class View:
         start_c = np.float32(cos * x0 + sin * y0 + middle[0]) + np.float32(eye[2]) * drift_c
         start_r = np.float32(cos * y0 - sin * x0 + middle[1]) + np.float32(eye[2]) * drift_r
         field = height_m * np.float32(pose.scale)
-
-        def gap_at(level_m: FloatImage | np.float32) -> FloatImage:
-            columns, rows = start_c + level_m * drift_c, start_r + level_m * drift_r
-            sampled = cv2.remap(field, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-            return float_image(level_m - sampled)
-
-        # A ray moves sideways by no more than a few cells from layer to layer: thin walls are not missed.
         sideways = top_m * max(float(np.abs(drift_c).max()), float(np.abs(drift_r).max()))
-        layers = int(np.clip(np.ceil(sideways / _CELLS_PER_LAYER), 3, 16))
-        levels = np.linspace(top_m, 0, layers + 1, dtype=np.float32)
-        above = np.full(dz.shape, levels[0], dtype=np.float32)  # lowest level known to be free
-        gap_above = np.full(dz.shape, levels[0], dtype=np.float32)
-        below = np.zeros(dz.shape, dtype=np.float32)  # highest level known to be inside
-        gap_below = np.zeros(dz.shape, dtype=np.float32)
-        falling = np.ones(dz.shape, dtype=np.bool_)
-        for level in levels:
-            gap = gap_at(level)
-            free = falling & (gap > 0)
-            entered = falling & ~free
-            np.copyto(below, level, where=entered)
-            np.copyto(gap_below, gap, where=entered)
-            np.copyto(above, level, where=free)
-            np.copyto(gap_above, gap, where=free)
-            falling = free
-        for _ in range(_REFINEMENTS):
-            guess = _crossing(above, gap_above, below, gap_below)
-            gap = gap_at(guess)
-            free = gap > 0
-            np.copyto(above, guess, where=free)
-            np.copyto(gap_above, gap, where=free)
-            np.copyto(below, guess, where=~free)
-            np.copyto(gap_below, gap, where=~free)
-        height = _crossing(above, gap_above, below, gap_below)
+
+        # Only rays that come down near the part can meet it: on their way they drift by `sideways` at most.
+        reach = 2 * int(np.ceil(sideways)) + 3
+        near = cv2.dilate((field > 0).astype(np.uint8), np.ones((reach, reach), np.uint8))
+        chosen = np.flatnonzero(cv2.remap(near, start_c, start_r, cv2.INTER_NEAREST))
+        height = np.zeros(dz.shape, dtype=np.float32)
+        if len(chosen):
+            picked = (_folded(a.ravel()[chosen]) for a in (start_c, start_r, drift_c, drift_r))
+            # A ray moves by no more than a few cells from layer to layer: thin walls are not missed.
+            layers = int(np.clip(np.ceil(sideways / _CELLS_PER_LAYER), 3, 16))
+            levels = np.linspace(top_m, 0, layers + 1, dtype=np.float32)
+            height.ravel()[chosen] = _march(field, *picked, levels=levels).ravel()[: len(chosen)]
         return Hits(column=start_c + height * drift_c, row=start_r + height * drift_r, height_m=height)
+
+
+def _folded(values: FloatImage) -> FloatImage:
+    """A list of values as an image of 1024 columns (OpenCV's remap takes no longer ones), padded with 0."""
+    folded = np.zeros((-(-len(values) // 1024), 1024), dtype=np.float32)
+    folded.ravel()[: len(values)] = values
+    return folded
+
+
+def _march(
+    field: FloatImage,
+    start_c: FloatImage,
+    start_r: FloatImage,
+    drift_c: FloatImage,
+    drift_r: FloatImage,
+    *,
+    levels: FloatImage,
+) -> FloatImage:
+    """Heights at which rays, at start + height × drift on the grid, enter the field; (h, w) as they.
+
+    `levels` from the field's highest point down to 0.
+    """
+
+    def gap_at(level_m: FloatImage | np.float32) -> FloatImage:
+        columns, rows = start_c + level_m * drift_c, start_r + level_m * drift_r
+        sampled = cv2.remap(field, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        return float_image(level_m - sampled)
+
+    above = np.full_like(start_c, levels[0])  # the lowest level known to be free
+    gap_above = np.full_like(start_c, levels[0])
+    below = np.zeros_like(start_c)  # the highest level known to be inside
+    gap_below = np.zeros_like(start_c)
+    falling = np.ones(start_c.shape, dtype=np.bool_)
+    for level in levels[1:]:
+        gap = gap_at(level)
+        free = falling & (gap > 0)
+        entered = falling & ~free
+        np.copyto(below, level, where=entered)
+        np.copyto(gap_below, gap, where=entered)
+        np.copyto(above, level, where=free)
+        np.copyto(gap_above, gap, where=free)
+        falling = free
+    for _ in range(_REFINEMENTS):
+        guess = _crossing(above, gap_above, below, gap_below)
+        gap = gap_at(guess)
+        free = gap > 0
+        np.copyto(above, guess, where=free)
+        np.copyto(gap_above, gap, where=free)
+        np.copyto(below, guess, where=~free)
+        np.copyto(gap_below, gap, where=~free)
+    return _crossing(above, gap_above, below, gap_below)
 
 
 def _crossing(

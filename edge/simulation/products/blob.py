@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edge.simulation.products.product import GRID, Grid, Material, Product, finish
-from edge.simulation.relief import FloatImage, Relief, float_image
+from edge.simulation.relief import FloatImage, Relief, float_image, white_field
 
 __all__ = ["Blob"]
 
@@ -54,10 +54,9 @@ class Blob(Product):
         for cos, sin, cosine, sine in self._waves:
             a, b = rng.normal((cosine, sine), 0.006)
             outline += np.float32(a) * cos + np.float32(b) * sin
-        inside = np.clip(1 - (self._r / outline) ** np.float32(2.5), 0, 1)
+        q = self._r / outline
+        inside = np.maximum(1 - q * q * np.sqrt(q), 0)
         dome = np.sqrt(inside)
         height_m = (np.float32(_HEIGHT_M) + self._lumps * np.float32(rng.normal(1.0, 0.05))) * dome
-        grain = float_image(
-            cv2.GaussianBlur(rng.standard_normal((GRID, GRID), dtype=np.float32), (0, 0), 1.2)
-        ) * np.float32(4)
+        grain = float_image(cv2.GaussianBlur(white_field(rng, (GRID, GRID)), (0, 0), 1.2)) * np.float32(4)
         return finish(rng, _MATERIAL, height_m=height_m, solid=inside > 0, grain=grain)

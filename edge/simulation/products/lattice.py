@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edge.simulation.products.product import CELL_M, GRID, Grid, Material, Product, bevel, finish, rounded_box
-from edge.simulation.relief import FloatImage, Relief, float_image
+from edge.simulation.relief import FloatImage, Relief, float_image, white_field
 
 __all__ = ["Lattice"]
 
@@ -56,6 +56,6 @@ class Lattice(Product):
         self._height_m: FloatImage = bevel(height, self._solid, 0.9e-3, 0.9e-3)
 
     def part(self, rng: np.random.Generator) -> Relief:
-        white = rng.standard_normal((GRID, GRID), dtype=np.float32)
+        white = white_field(rng, (GRID, GRID))
         grain = float_image(cv2.blur(white, (3, 3))) * np.float32(3)
         return finish(rng, _MATERIAL, height_m=self._height_m, solid=self._solid, grain=grain)

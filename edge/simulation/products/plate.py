@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edge.simulation.products.product import CELL_M, GRID, Grid, Material, Product, bevel, finish, rounded_box
-from edge.simulation.relief import FloatImage, Relief, float_image
+from edge.simulation.relief import FloatImage, Relief, float_image, white_field
 
 __all__ = ["Plate"]
 
@@ -51,7 +51,7 @@ class Plate(Product):
         raised[dimple < 2.2e-3] = _LETTER_M
 
         letters = np.zeros((GRID, GRID), dtype=np.uint8)
-        cv2.putText(letters, "EI-7", (110, 258), cv2.FONT_HERSHEY_SIMPLEX, 2.75, 255, 13, cv2.LINE_AA)
+        cv2.putText(letters, "E-7", (138, 262), cv2.FONT_HERSHEY_SIMPLEX, 2.8, 255, 12, cv2.LINE_AA)
         raised = np.maximum(raised, letters.astype(np.float32) * np.float32(_LETTER_M / 255))
 
         raised = float_image(cv2.GaussianBlur(raised, (0, 0), 0.35e-3 / CELL_M))  # draft angles of a casting
@@ -61,7 +61,7 @@ class Plate(Product):
         self._tone: FloatImage = (1 + 0.12 * np.clip(raised / np.float32(_RIM_M), -0.5, 1)).astype(np.float32)
 
     def part(self, rng: np.random.Generator) -> Relief:
-        white = rng.standard_normal((GRID, GRID), dtype=np.float32)
+        white = white_field(rng, (GRID, GRID))
         grain = float_image(cv2.blur(white, (25, 1))) * np.float32(5)
         return finish(
             rng, _MATERIAL, height_m=self._height_m, solid=self._solid, grain=grain, tone=self._tone

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edge.simulation.products.product import CELL_M, GRID, Grid, Material, Product, bevel, finish
-from edge.simulation.relief import FloatImage, Relief, float_image
+from edge.simulation.relief import FloatImage, Relief, float_image, white_field
 
 __all__ = ["Ring"]
 
@@ -50,9 +50,7 @@ class Ring(Product):
         self._tone: FloatImage = np.where(web & ~spoke, np.float32(0.95), np.float32(1.0))
 
     def part(self, rng: np.random.Generator) -> Relief:
-        grain = float_image(
-            cv2.GaussianBlur(rng.standard_normal((GRID, GRID), dtype=np.float32), (0, 0), 0.9)
-        ) * np.float32(3)
+        grain = float_image(cv2.GaussianBlur(white_field(rng, (GRID, GRID)), (0, 0), 0.9)) * np.float32(3)
         return finish(
             rng, _MATERIAL, height_m=self._height_m, solid=self._solid, grain=grain, tone=self._tone
         )
