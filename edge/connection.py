@@ -1,0 +1,418 @@
+"""One connection to an MQTT broker that keeps itself up, with a queue and an in-flight window of its own.
+
+paho carries bytes; what it leaves out is done here. It ignores the broker's MaximumPacketSize and
+ReceiveMaximum, hides a queue that outlives a connection, and can't change its protocol: so each attempt
+to connect gets a new paho client, and all state is owned by one thread that reads events from a queue.
+paho's callbacks only put events there, for paho calls them under its own locks.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from pydantic import SecretStr
+
+from edge.config import BrokerConfig
+from edge.errors import BrokerRefused, BrokerUnreachable
+from edge.outgoing import Delivery, DeliveryResult, Outgoing
+from edge.paho_client import Protocol, connect, cut, new_client, publish, tls_context
+
+__all__ = ["BrokerConnection", "ConnectionStatus"]
+
+_log = logging.getLogger(__name__)
+
+_FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.5, 30.0
+_STEADY_AFTER_S = 10.0  # a connection that lasted so long starts the back-off anew
+_UNSUPPORTED_PROTOCOL_VERSION = 132
+# Reasons that waiting does not mend (MQTT 5.0, section 3.2.2.2).
+_FOR_GOOD = {132, 133, 134, 135, 138, 140, 144, 149, 153, 154, 155}
+_CREDENTIALS = {134, 135}
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStatus:
+    """How a connection is; replaced whole, so that any thread may read it."""
+
+    connected: bool = False
+    protocol: Protocol | None = None
+    connects: int = 0
+    pending: int = 0
+    last_error: str | None = None
+    refused_for_good: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    attempt: int
+    reason: ReasonCode
+    properties: Properties | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    attempt: int
+    mid: int
+    reason: ReasonCode | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    farewell: Outgoing | None
+    deadline: float
+
+
+_Event = _Answered | _Published | _Lost | _Stop | Outgoing
+
+
+class _Phase(Enum):
+    WAITING = 1
+    CONNECTING = 2
+    CONNECTED = 3
+    STOPPED = 4
+
+
+class BrokerConnection:
+    """Keeps one MQTT connection up and sends messages through it, in order.
+
+    `will` is what the broker says when we vanish; `births(reconnected)` gives what is said first on each
+    connection; `on_delivery` is called for each message at its end, from this connection's thread. Where
+    more than `max_pending` messages wait, the oldest is dropped (`drop_oldest`) or the new one.
+    """
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        client_id: str,
+        *,
+        password: SecretStr | None,
+        max_pending: int,
+        drop_oldest: bool,
+        on_delivery: Callable[[Delivery], None],
+        will: Outgoing | None = None,
+        births: Callable[[bool], Sequence[Outgoing]] | None = None,
+    ) -> None:
+        self._config = config
+        self._client_id = client_id
+        self._password = password
+        self._max_pending = max_pending
+        self._drop_oldest = drop_oldest
+        self._on_delivery = on_delivery
+        self._will = will
+        self._births = births or (lambda reconnected: ())
+        self._tls = tls_context(config)
+        self._events: SimpleQueue[_Event] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"mqtt-{client_id}", daemon=True)
+        self._answered = threading.Event()
+        self._status = ConnectionStatus()
+        # From here on: touched by the connection's own thread alone.
+        self._phase = _Phase.WAITING
+        self._protocol: Protocol = "3.1.1" if config.protocol == "3.1.1" else "5"
+        self._asking = config.protocol == "auto"  # whether it is still to be found out what the broker speaks
+        self._client: paho.Client | None = None
+        self._attempt = 0
+        self._failures = 0
+        self._due = 0.0  # when to try again (WAITING), or to give up (CONNECTING)
+        self._connected_at = 0.0
+        self._window = config.max_in_flight
+        self._max_packet = config.max_packet_bytes
+        self._pending: OrderedDict[str, Outgoing] = OrderedDict()
+        self._in_flight: OrderedDict[int, Outgoing] = OrderedDict()
+        self._stop: _Stop | None = None
+
+    @property
+    def status(self) -> ConnectionStatus:
+        return self._status
+
+    def start(self) -> None:
+        """Begin to connect, in the background."""
+        self._thread.start()
+
+    def wait_for_answer(self, timeout_s: float) -> None:
+        """Wait until the first attempt has ended one way or the other, at most `timeout_s`.
+
+        Raises `BrokerRefused` where the broker answered that it will not have us. A broker that is not
+        there is no error: the connection is tried again until `stop`.
+        """
+        self._answered.wait(timeout_s)
+        if self._status.refused_for_good:
+            raise BrokerRefused(self._status.last_error or "the broker refused the connection")
+
+    def send(self, message: Outgoing) -> None:
+        """Queue a message; returns at once. From any thread.
+
+        Raises `BrokerUnreachable` where the connection's thread is no more, so that nobody goes on
+        inspecting for a broker that will never hear of it.
+        """
+        if not self._thread.is_alive():
+            raise BrokerUnreachable("the connection to the broker has ended; start the daemon again")
+        self._events.put(message)
+
+    def stop(self, farewell: Outgoing | None, timeout_s: float) -> None:
+        """Send what waits and then `farewell`, and disconnect; after `timeout_s` without that.
+
+        Where the farewell was not acknowledged the connection is cut, so that the broker sends the will.
+        """
+        if self._thread.is_alive():
+            self._events.put(_Stop(farewell, time.monotonic() + timeout_s))
+            self._thread.join()
+
+    # -- the connection's own thread ---------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while self._phase is not _Phase.STOPPED:
+                try:
+                    event = self._events.get(timeout=self._patience_s())
+                except Empty:
+                    self._on_time()
+                else:
+                    self._on_event(event)
+                self._pump()
+                waiting = len(self._pending) + len(self._in_flight)
+                self._status = replace(self._status, pending=waiting)
+        finally:
+            self._retire()  # were this thread to fail, the broker must not go on believing that all is well
+            self._answered.set()
+
+    def _patience_s(self) -> float | None:
+        deadlines = [self._due] if self._phase is not _Phase.CONNECTED else []
+        deadlines += [self._stop.deadline] if self._stop else []
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _on_time(self) -> None:
+        now = time.monotonic()
+        if self._stop and now >= self._stop.deadline:
+            self._finish(politely=False)
+        elif self._phase is _Phase.WAITING and now >= self._due:
+            self._connect()
+        elif self._phase is _Phase.CONNECTING and now >= self._due:
+            hint = ", or set broker.protocol to 3.1.1 if it is an old one" if self._asking else ""
+            self._fail(f"no answer within {self._config.connect_timeout_s:g} s; check the port{hint}")
+
+    def _on_event(self, event: _Event) -> None:
+        if isinstance(event, Outgoing):
+            self._queue(event)
+        elif isinstance(event, _Stop):
+            self._stop = event
+            if event.farewell is not None:
+                self._queue(event.farewell, always=True)
+            if self._phase is not _Phase.CONNECTED:
+                self._finish(politely=False)
+        elif event.attempt != self._attempt:
+            return  # of a connection that is no more
+        elif isinstance(event, _Answered):
+            self._on_answer(event)
+        elif isinstance(event, _Lost):
+            self._fail(f"the connection was lost ({event.reason})")
+        else:
+            self._on_published(event)
+
+    def _connect(self) -> None:
+        self._attempt += 1
+        client = new_client(
+            self._config,
+            self._client_id,
+            self._protocol,
+            password=self._password,
+            tls=self._tls,
+            will=None if self._asking else self._will,
+        )
+        self._listen(client, self._attempt)
+        try:
+            connect(client, self._config, self._protocol, bare=self._asking)
+        except ssl.SSLCertVerificationError as error:
+            self._fail(
+                f"its certificate is not accepted ({error.verify_message}); check broker.tls.ca_file, "
+                "broker.host and this machine's clock",
+                for_good=True,
+            )
+        except OSError as error:
+            self._fail(error.strerror or str(error) or type(error).__name__)
+        else:
+            self._client = client
+            self._phase = _Phase.CONNECTING
+            self._due = time.monotonic() + self._config.connect_timeout_s
+            client.loop_start()
+
+    def _listen(self, client: paho.Client, attempt: int) -> None:
+        """paho calls these under its own locks: they only put events on the queue."""
+
+        def on_connect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, properties: Properties | None) -> None:
+            self._events.put(_Answered(attempt, reason, properties))
+
+        def on_disconnect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
+            self._events.put(_Lost(attempt, str(reason)))
+
+        def on_publish(_c: Any, _u: Any, mid: int, reason: ReasonCode, _p: Any) -> None:
+            self._events.put(_Published(attempt, mid, reason))
+
+        client.on_connect, client.on_disconnect, client.on_publish = on_connect, on_disconnect, on_publish
+
+    def _on_answer(self, answer: _Answered) -> None:
+        reason = answer.reason
+        if reason.value != 0:
+            if reason.value == _UNSUPPORTED_PROTOCOL_VERSION and self._asking:
+                _log.info("%s does not speak MQTT 5; going on with 3.1.1", self._where())
+                self._protocol = "3.1.1"
+                self._connect_in_earnest()
+            else:
+                self._fail(self._refusal(reason), for_good=reason.value in _FOR_GOOD)
+            return
+        if self._asking:
+            self._connect_in_earnest()
+            return
+        limits = answer.properties
+        self._window = min(self._config.max_in_flight, getattr(limits, "ReceiveMaximum", 65_535))
+        self._max_packet = min(
+            self._config.max_packet_bytes, getattr(limits, "MaximumPacketSize", self._config.max_packet_bytes)
+        )
+        if getattr(limits, "MaximumQoS", 1) < 1 or getattr(limits, "RetainAvailable", 1) < 1:
+            self._fail("it allows no QoS 1, or no retained messages, and verdicts need both", for_good=True)
+            return
+        self._phase = _Phase.CONNECTED
+        self._connected_at = time.monotonic()
+        self._status = replace(
+            self._status,
+            connected=True,
+            protocol=self._protocol,
+            connects=self._status.connects + 1,
+            last_error=None,
+        )
+        _log.info("connected to %s with MQTT %s as %s", self._where(), self._protocol, self._client_id)
+        for birth in reversed(self._births(self._status.connects > 1)):
+            self._pending[birth.key] = birth
+            self._pending.move_to_end(birth.key, last=False)
+        self._answered.set()
+
+    def _connect_in_earnest(self) -> None:
+        """We know what the broker speaks: connect again, with will and properties."""
+        self._asking = False
+        if self._client is not None:
+            self._client.disconnect()
+        self._retire()
+        self._phase, self._due = _Phase.WAITING, time.monotonic()
+
+    def _refusal(self, reason: ReasonCode) -> str:
+        name = reason.getName()
+        if reason.value in _CREDENTIALS:
+            who = (
+                f"the user {self._config.username!r}" if self._config.username else "a client without a user"
+            )
+            return (
+                f"it refused {who} ({name}); check broker.username and the password, and the broker's rights"
+            )
+        return f"it refused the connection ({name})"
+
+    def _on_published(self, event: _Published) -> None:
+        message = self._in_flight.pop(event.mid, None)
+        if message is None:
+            return
+        if event.reason is not None and event.reason.value >= 128:
+            name = event.reason.getName()
+            text = f"{self._where()} refused a message on {message.topic}: {name}"
+            self._status = replace(self._status, last_error=text)
+            _log.error("%s; check the broker's access rules for this rig", text)
+            self._on_delivery(Delivery(message, DeliveryResult.REFUSED, name))
+        else:
+            self._on_delivery(Delivery(message, DeliveryResult.ACKNOWLEDGED, ""))
+
+    def _fail(self, why: str, for_good: bool = False) -> None:
+        """The connection, or the attempt at one, has ended: take back what was in flight, and wait."""
+        steady = self._phase is _Phase.CONNECTED and time.monotonic() - self._connected_at >= _STEADY_AFTER_S
+        self._retire()
+        self._failures = 1 if steady else self._failures + 1
+        ceiling = min(_LAST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(self._failures - 1, 10))
+        # Jitter keeps fifty rigs from coming back at once after the broker restarts.
+        backoff_s = random.uniform(ceiling / 2, ceiling)
+        text = f"{self._where()}: {why}"
+        _log.warning("%s; next try in %.1f s", text, backoff_s)
+        self._status = replace(
+            self._status,
+            connected=False,
+            last_error=text,
+            refused_for_good=for_good and not self._status.connects,
+        )
+        self._answered.set()
+        self._phase, self._due = _Phase.WAITING, time.monotonic() + backoff_s
+        if self._stop:
+            self._finish(politely=False)
+
+    def _retire(self) -> None:
+        """Let go of the paho client; what was in flight goes back to the head of the queue, in order."""
+        client, self._client = self._client, None
+        self._attempt += 1  # its last events are no longer ours
+        if client is not None:
+            cut(client)
+            client.loop_stop()
+        for message in reversed(self._in_flight.values()):
+            if message.key not in self._pending:
+                self._pending[message.key] = message
+                self._pending.move_to_end(message.key, last=False)
+        self._in_flight.clear()
+
+    def _queue(self, message: Outgoing, always: bool = False) -> None:
+        replaced = self._pending.pop(message.key, None)
+        if replaced is None and not always and len(self._pending) >= self._max_pending:
+            victim = self._pending.popitem(last=False)[1] if self._drop_oldest else message
+            self._on_delivery(
+                Delivery(victim, DeliveryResult.DROPPED, f"{self._max_pending} messages wait already")
+            )
+            if victim is message:
+                return
+        self._pending[message.key] = message
+
+    def _pump(self) -> None:
+        """Send what waits, as far as the window goes; end where all is said and we are to stop."""
+        client = self._client
+        while (
+            client is not None
+            and self._phase is _Phase.CONNECTED
+            and self._pending
+            and len(self._in_flight) < self._window
+        ):
+            message = self._pending.popitem(last=False)[1]
+            if message.packet_bytes() > self._max_packet and message.smaller is not None:
+                message = replace(message, payload=message.smaller, smaller=None)
+            if message.packet_bytes() > self._max_packet:
+                size = message.packet_bytes()
+                text = f"{size} bytes on {message.topic}; at most {self._max_packet} can go out"
+                self._status = replace(self._status, last_error=text)
+                _log.warning("dropped a message of %s; raise max_packet_bytes here or on the broker", text)
+                self._on_delivery(Delivery(message, DeliveryResult.TOO_LARGE, text))
+                continue
+            self._in_flight[publish(client, message, self._protocol)] = message
+        done = not self._pending and not self._in_flight
+        if self._stop and self._phase is _Phase.CONNECTED and done:
+            self._finish(politely=True)
+
+    def _finish(self, politely: bool) -> None:
+        client = self._client
+        if politely and client is not None:
+            client.disconnect()
+            client.loop_stop()
+            self._client = None
+        self._retire()
+        self._phase = _Phase.STOPPED
+        self._status = replace(self._status, connected=False)
+
+    def _where(self) -> str:
+        return f"the broker at {self._config.host}:{self._config.port}"
