@@ -1,0 +1,210 @@
+"""The model bundle on disk: a manifest, ONNX stages wired by tensor names, golden samples, a calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.calibration import CALIBRATION_FILE, Calibration, read_calibration
+from edge.errors import BundleCorrupt, BundleInvalid
+from edge.preprocessing import Preprocessing, tensor_shapes
+from edge.scoring import ScoreSpec
+from edge.sealed import file_sha256, read_sealed, seal, write_atomically
+
+__all__ = [
+    "ANOMALY_MAP",
+    "MANIFEST_FILE",
+    "Bundle",
+    "FileSpec",
+    "Manifest",
+    "StageSpec",
+    "TensorSpec",
+    "load_bundle",
+    "write_manifest",
+]
+
+MANIFEST_FILE = "manifest.yaml"
+ANOMALY_MAP = "anomaly_map"
+"""The tensor that the last stage gives: float32 (1, 1, m, m)."""
+
+_SHA256 = r"^[0-9a-f]{64}$"
+
+
+class TensorSpec(BaseModel):
+    """Data type and shape of a tensor that passes between stages."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dtype: Literal["float32", "float16", "uint8", "int8", "int32", "int64"]
+    shape: tuple[int, ...] = Field(min_length=1)
+
+
+class StageSpec(BaseModel):
+    """One ONNX file, and which tensor is which of its inputs and outputs (graph's name → tensor's name)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    file: str
+    inputs: dict[str, str] = Field(min_length=1)
+    outputs: dict[str, str] = Field(min_length=1)
+
+
+class FileSpec(BaseModel):
+    """What a file of the bundle must be, byte for byte."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str = Field(pattern=_SHA256)
+    bytes: int = Field(ge=0)
+
+
+class Manifest(BaseModel):
+    """All that a device must know of a model; `files` names every file but the manifest and the calibration.
+
+    `tensors` gives dtype and shape of each tensor that a stage makes. `provenance` says where the model
+    comes from, `licences` those of its weights.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    product: str = Field(min_length=1)
+    method: str = Field(min_length=1)
+    preprocessing: Preprocessing
+    stages: tuple[StageSpec, ...] = Field(min_length=1)
+    tensors: dict[str, TensorSpec]
+    score: ScoreSpec
+    files: dict[str, FileSpec]
+    provenance: dict[str, str | int | float | bool] = {}
+    licences: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified bundle. `model_sha256` is that of the manifest, which holds those of all files."""
+
+    path: Path
+    manifest: Manifest
+    model_sha256: str
+    calibration: Calibration | None
+
+    @property
+    def product(self) -> str:
+        return self.manifest.product
+
+    @property
+    def method(self) -> str:
+        return self.manifest.method
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The tensors of the frame that the stages ask for."""
+        offered = tensor_shapes(self.manifest.preprocessing)
+        return frozenset(
+            tensor for stage in self.manifest.stages for tensor in stage.inputs.values() if tensor in offered
+        )
+
+    def golden_files(self) -> tuple[Path, ...]:
+        """The golden samples (.npz), in the order of their names."""
+        return tuple(self.path / name for name in sorted(self.manifest.files) if name.startswith("golden/"))
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> str:
+    """Write the sealed manifest of a bundle, and give its sha256: the model's."""
+    check_wiring(manifest, folder)
+    text = yaml.safe_dump(manifest.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_atomically(folder / MANIFEST_FILE, seal(text).encode())
+    return read_sealed(folder / MANIFEST_FILE)[1]
+
+
+def load_bundle(path: Path) -> Bundle:
+    """The bundle in a folder, every byte of it verified.
+
+    Raises `BundleCorrupt` where a file is missing, not listed, or differs from its sha256;
+    `BundleInvalid` where the manifest is none, or its stages don't fit together; `CalibrationError`
+    where the calibration belongs to another model.
+    """
+    if not path.is_dir():
+        raise BundleCorrupt(f"{path}: no such bundle; check the path, or make one with edge-export")
+    text, digest = read_sealed(path / MANIFEST_FILE)
+    try:
+        manifest = Manifest.model_validate(yaml.safe_load(text))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise BundleInvalid(
+            f"{path / MANIFEST_FILE}: is not a manifest this version can read: {error}"
+        ) from error
+    check_wiring(manifest, path)
+    _check_files(path, manifest)
+    return Bundle(path, manifest, digest, read_calibration(path, digest))
+
+
+def check_wiring(manifest: Manifest, path: Path) -> None:
+    """That each stage gets what it asks for, and the last one gives the anomaly map.
+
+    Raises `BundleInvalid`, naming stage and tensor.
+    """
+    where = path / MANIFEST_FILE
+    cells = manifest.preprocessing.map_cells
+    offered = set(tensor_shapes(manifest.preprocessing))
+    known = set(offered)
+    names = [stage.name for stage in manifest.stages]
+    if len(set(names)) != len(names):
+        raise BundleInvalid(f"{where}: two stages have one name: {names}")
+    for stage in manifest.stages:
+        if stage.file not in manifest.files:
+            raise BundleInvalid(
+                f"{where}: stage {stage.name!r} runs {stage.file!r}, which `files` does not list"
+            )
+        for tensor in stage.inputs.values():
+            if tensor not in known:
+                raise BundleInvalid(
+                    f"{where}: stage {stage.name!r} asks for tensor {tensor!r}, which nobody gives; the "
+                    f"device offers {sorted(offered)}, earlier stages give {sorted(known - offered)}"
+                )
+        for tensor in stage.outputs.values():
+            if tensor in known:
+                raise BundleInvalid(
+                    f"{where}: stage {stage.name!r} gives tensor {tensor!r}, which exists already"
+                )
+            if tensor not in manifest.tensors:
+                raise BundleInvalid(f"{where}: `tensors` does not say what {tensor!r} of {stage.name!r} is")
+            known.add(tensor)
+    wanted = TensorSpec(dtype="float32", shape=(1, 1, cells, cells))
+    if ANOMALY_MAP not in manifest.stages[-1].outputs.values() or manifest.tensors[ANOMALY_MAP] != wanted:
+        raise BundleInvalid(
+            f"{where}: the last stage must give {ANOMALY_MAP!r}, float32 (1, 1, {cells}, {cells}); it gives "
+            f"{ {t: manifest.tensors.get(t) for t in manifest.stages[-1].outputs.values()} }"
+        )
+
+
+def _check_files(path: Path, manifest: Manifest) -> None:
+    for name, spec in manifest.files.items():
+        if not _stays_inside(name):
+            raise BundleInvalid(f"{path / MANIFEST_FILE}: file {name!r} leads out of the bundle")
+        file = path / name
+        if not file.is_file() or file.is_symlink():
+            raise BundleCorrupt(f"{file}: is missing; copy the bundle again, or export it anew")
+        if file.stat().st_size != spec.bytes or file_sha256(file) != spec.sha256:
+            raise BundleCorrupt(
+                f"{file}: differs from the sha256 in the manifest; it is damaged or was changed: "
+                "copy the bundle again, or export it anew"
+            )
+    strangers = sorted(_files_of(path) - set(manifest.files) - {MANIFEST_FILE, CALIBRATION_FILE})
+    if strangers:
+        raise BundleCorrupt(f"{path}: holds files that the manifest does not list: {strangers}; remove them")
+
+
+def _stays_inside(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not name.startswith("/") and ".." not in parts and "\\" not in name
+
+
+def _files_of(path: Path) -> set[str]:
+    found: Iterable[Path] = (p for p in path.rglob("*") if p.is_file() or p.is_symlink())
+    return {p.relative_to(path).as_posix() for p in found}

@@ -1,0 +1,98 @@
+"""From the scores of good parts to a threshold, and the file in which it is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import yaml
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from edge.errors import CalibrationError
+from edge.sealed import read_sealed, seal, write_atomically
+
+__all__ = [
+    "CALIBRATION_FILE",
+    "Calibration",
+    "calibrate_by_quantile",
+    "read_calibration",
+    "write_calibration",
+]
+
+CALIBRATION_FILE = "calibration.yaml"
+
+
+class Calibration(BaseModel):
+    """A threshold and how it was found; a score above it fails.
+
+    `good_parts` n were scored that the model was not trained on; `false_reject_rate` is the rate asked
+    for. `provisional` says that this is a plain quantile without a guarantee for the parts of tomorrow.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    calibration_id: str = Field(min_length=1)
+    model_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    threshold: float = Field(allow_inf_nan=False)
+    method: Literal["quantile"] = "quantile"
+    provisional: bool = True
+    false_reject_rate: float = Field(gt=0, lt=1)
+    good_parts: int = Field(ge=1)
+    created_utc: AwareDatetime
+
+
+def calibrate_by_quantile(
+    scores: Sequence[float], *, false_reject_rate: float, model_sha256: str, created_utc: datetime
+) -> Calibration:
+    """A provisional threshold: the ⌈(n + 1)(1 − α)⌉-th smallest of n good scores, at most the largest.
+
+    Raises `CalibrationError` where there is no score, or one is not finite.
+    """
+    values = np.sort(np.asarray(scores, dtype=np.float64))
+    if values.size == 0:
+        raise CalibrationError(
+            "no score of a good part to calibrate on; hold some good parts out of training"
+        )
+    if not bool(np.isfinite(values).all()):
+        raise CalibrationError("a score of a good part is NaN or infinite; the model can't be calibrated")
+    rank = min(values.size, math.ceil((values.size + 1) * (1.0 - false_reject_rate)))
+    return Calibration(
+        calibration_id=f"{created_utc:%Y%m%dT%H%M%SZ}-quantile",
+        model_sha256=model_sha256,
+        threshold=float(values[rank - 1]),
+        false_reject_rate=false_reject_rate,
+        good_parts=values.size,
+        created_utc=created_utc,
+    )
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> None:
+    """Write the sealed `calibration.yaml` of a bundle, the old one or the new one, whole."""
+    text = yaml.safe_dump(calibration.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_atomically(folder / CALIBRATION_FILE, seal(text).encode())
+
+
+def read_calibration(folder: Path, model_sha256: str) -> Calibration | None:
+    """The calibration that lies beside a model, or None where there is none.
+
+    Raises `BundleCorrupt` where the file was changed, `CalibrationError` where it belongs to another model.
+    """
+    path = folder / CALIBRATION_FILE
+    if not path.exists():
+        return None
+    text, _ = read_sealed(path)
+    try:
+        calibration = Calibration.model_validate(yaml.safe_load(text))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise CalibrationError(f"{path}: is not a calibration: {error}") from error
+    if calibration.model_sha256 != model_sha256:
+        raise CalibrationError(
+            f"{path}: was found for model {calibration.model_sha256[:12]}…, this is {model_sha256[:12]}…; "
+            "scores of two models can't be compared: calibrate this one"
+        )
+    return calibration

@@ -1,0 +1,138 @@
+"""Which part of the frame the model sees, and the way back from map cells to pixels and millimetres."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
+
+from edge.depth import Mask
+
+__all__ = ["FramingConfig", "View", "view_of"]
+
+_Float = npt.NDArray[np.float32]
+_Pixels = TypeVar("_Pixels", npt.NDArray[np.uint8], npt.NDArray[np.float32])
+
+
+class FramingConfig(BaseModel):
+    """What the model is shown of the frame.
+
+    `whole`: the frame, stretched to a square as in the paper, or letter-boxed; `roi`: a fixed rectangle
+    (x, y, width, height in pixels); `part`: a square of `window_px` around the part, found from depth.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["whole", "roi", "part"] = "part"
+    fit: Literal["stretch", "letterbox"] = "stretch"
+    roi_px: tuple[int, int, int, int] | None = None
+    window_px: int | None = Field(default=None, ge=16)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.mode == "roi" and (self.roi_px is None or min(self.roi_px) < 0 or min(self.roi_px[2:]) < 16):
+            raise ValueError("framing 'roi' needs roi_px: [x, y, width, height], at least 16 pixels a side")
+        if self.mode == "part" and self.window_px is None:
+            raise ValueError("framing 'part' needs window_px: the side of the square around the part")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A rectangle of the frame, turned by an angle about its centre: what is resized to the model's square.
+
+    `centre_px` (x, y) and `size_px` (width, height) in pixels of the frame, where the centre of the
+    top-left pixel is (0, 0); the view may reach past the frame's edge. `angle_deg` turns the picture
+    counter-clockwise as it is looked at.
+    """
+
+    centre_px: tuple[float, float]
+    size_px: tuple[float, float]
+    angle_deg: float = 0.0
+
+    def to_frame(self, side: int) -> npt.NDArray[np.float64]:
+        """(2, 3) affine from pixels of the model's `side`×`side` square to pixels of the frame."""
+        radians = np.radians(self.angle_deg)
+        turn = np.array([[np.cos(radians), -np.sin(radians)], [np.sin(radians), np.cos(radians)]])  # (2, 2)
+        linear = turn @ np.diag([self.size_px[0] / side, self.size_px[1] / side])
+        middle = np.full(2, (side - 1) / 2)
+        return np.column_stack([linear, np.asarray(self.centre_px) - linear @ middle])
+
+    def take(self, image: _Pixels, side: int, *, nearest: bool = False) -> _Pixels:
+        """What the view shows of an image (H, W[, C]) as (side, side[, C]); the edge pixels go on outside.
+
+        Bilinear; a view that shrinks is smoothed first, so that nothing fine turns into moiré.
+        """
+        source: npt.NDArray[np.uint8] | npt.NDArray[np.float32] = image
+        shrink = max(self.size_px) / side
+        if shrink > 1.0 and not nearest:
+            source = _like(cv2.GaussianBlur(image, (0, 0), 0.5 * math.sqrt(shrink**2 - 1.0)), image)
+        warped = cv2.warpAffine(
+            source,
+            self.to_frame(side),
+            (side, side),
+            flags=(cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR) | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return _like(warped, image)
+
+    def give_back(self, square: _Float, width_px: int, height_px: int) -> _Float:
+        """An image (side, side) of the view laid back into the frame, (height_px, width_px); 0 elsewhere.
+
+        Bilinear between the centres of the square's cells, and constant from the outermost centres to
+        the view's edge.
+        """
+        side = square.shape[0]
+        padded = cv2.copyMakeBorder(square, 1, 1, 1, 1, cv2.BORDER_REPLICATE)  # (side + 2, side + 2)
+        affine = self.to_frame(side)
+        affine[:, 2] -= affine[:, :2] @ np.ones(2)  # the padded square's origin lies one cell further out
+        in_frame = cv2.warpAffine(padded, affine, (width_px, height_px), flags=cv2.INTER_LINEAR)
+        back = np.linalg.inv(np.vstack([self.to_frame(side), [0.0, 0.0, 1.0]]))  # frame → square
+        columns, rows = np.arange(width_px)[None, :], np.arange(height_px)[:, None]
+        inside = np.ones((height_px, width_px), dtype=bool)
+        for axis in (0, 1):
+            place = back[axis, 0] * columns + back[axis, 1] * rows + back[axis, 2]  # (H, W)
+            inside &= (place >= -0.5) & (place <= side - 0.5)
+        return np.where(inside, in_frame, np.float32(0.0)).astype(np.float32)
+
+    def corners_px(self) -> npt.NDArray[np.float64]:
+        """(4, 2) the view's corners in the frame, clockwise from the top left as it is looked at."""
+        affine = self.to_frame(1)
+        unit = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+        return np.asarray(unit @ affine[:, :2].T + affine[:, 2])
+
+    def pixel_m(self, side: int, depth_m: float, fx_px: float) -> float:
+        """The width of one pixel of the model's `side`×`side` square, in metres, at that depth."""
+        return self.size_px[0] / side * depth_m / fx_px
+
+
+def _like(array: npt.NDArray[np.integer[Any] | np.floating[Any]], image: _Pixels) -> _Pixels:
+    """OpenCV keeps the dtype; its annotations don't say so."""
+    return np.asarray(array, dtype=image.dtype)
+
+
+def view_of(config: FramingConfig, width_px: int, height_px: int, part: Mask, angle_deg: float = 0.0) -> View:
+    """The view of a frame that the configuration asks for; `part` (H, W) is the coarse foreground.
+
+    A window lies around the middle of the part's bounding box. An empty `part` gives the frame's middle:
+    whether there is a part is for the caller to ask.
+    """
+    if config.mode == "roi" and config.roi_px is not None:
+        x, y, w, h = config.roi_px
+        return View((x + (w - 1) / 2, y + (h - 1) / 2), (w, h), angle_deg)
+    if config.mode == "part" and config.window_px is not None:
+        columns, rows = np.flatnonzero(part.any(axis=0)), np.flatnonzero(part.any(axis=1))
+        if columns.size == 0:
+            middle = ((width_px - 1) / 2, (height_px - 1) / 2)
+        else:
+            middle = (float(columns[0] + columns[-1]) / 2, float(rows[0] + rows[-1]) / 2)
+        return View(middle, (config.window_px, config.window_px), angle_deg)
+    side = float(max(width_px, height_px))
+    size = (side, side) if config.fit == "letterbox" else (float(width_px), float(height_px))
+    return View(((width_px - 1) / 2, (height_px - 1) / 2), size, angle_deg)

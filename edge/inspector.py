@@ -1,0 +1,172 @@
+"""One frame → one inspection: preprocess, run the model, score, compare, find the regions."""
+
+from __future__ import annotations
+
+import time
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.bundle import ANOMALY_MAP, Bundle
+from edge.errors import DepthUnusable, RunnerError
+from edge.frame import Frame
+from edge.framing import View
+from edge.inspection import Durations, Inspection, Outcome, Region
+from edge.preprocessing import Prepared, preprocess
+from edge.runtime.runner import Runner
+from edge.scoring import image_score, smooth_map
+
+__all__ = ["Inspector", "regions_above"]
+
+_LOST_SHARE_LIMIT = 0.02
+"""How much of the part may lie outside the view before a pass can no longer be trusted."""
+
+
+class Inspector:
+    """Judges frames by one bundle. One thread owns an inspector.
+
+    Every frame gets an inspection; nothing that a frame can hold raises. What can't be judged is
+    `no_decision`: `depth_invalid`, `no_part`, `uncalibrated` (score and map are there, a threshold is
+    not), `part_exceeds_view` (what was seen is good, but not all was seen). What went wrong is `error`:
+    `runner_failed`, `not_finite`.
+    """
+
+    def __init__(self, bundle: Bundle, runner: Runner) -> None:
+        self._bundle = bundle
+        self._runner = runner
+        self._wanted = bundle.wanted | {"mask"}
+
+    def inspect(self, frame: Frame) -> Inspection:
+        """The inspection of one frame."""
+        started = time.perf_counter()
+        try:
+            prepared = preprocess(frame, self._bundle.manifest.preprocessing, self._wanted)
+        except DepthUnusable as error:
+            return self._undecided(frame, started, Outcome.NO_DECISION, "depth_invalid", str(error))
+        if not bool(prepared.part.any()):
+            limit_mm = self._bundle.manifest.preprocessing.foreground.part_threshold_m * 1e3
+            detail = f"nothing stands more than {limit_mm:g} mm above the background"
+            return self._undecided(frame, started, Outcome.NO_DECISION, "no_part", detail)
+        ready = time.perf_counter()
+        try:
+            result = self._runner.run(prepared.tensors)[ANOMALY_MAP]
+        except RunnerError as error:
+            return self._undecided(frame, started, Outcome.ERROR, "runner_failed", str(error))
+        cells = np.asarray(result[0, 0], dtype=np.float32)  # (m, m)
+        ran = time.perf_counter()
+        if not bool(np.isfinite(cells).all()):
+            detail = (
+                f"{int((~np.isfinite(cells)).sum())} of {cells.size} cells of the anomaly map are not numbers"
+            )
+            return self._undecided(frame, started, Outcome.ERROR, "not_finite", detail)
+        return self._judge(frame, prepared, cells, (started, ready, ran))
+
+    def _judge(
+        self,
+        frame: Frame,
+        prepared: Prepared,
+        cells: npt.NDArray[np.float32],
+        times: tuple[float, float, float],
+    ) -> Inspection:
+        spec = self._bundle.manifest.score
+        square = smooth_map(cells, prepared.mask, spec)  # (side, side)
+        score = image_score(square, prepared.mask, spec)
+        calibration = self._bundle.calibration
+        threshold = None if calibration is None else calibration.threshold
+        outcome, reason, detail = _decide(score, threshold, prepared.lost_share)
+        regions: tuple[Region, ...] = ()
+        if outcome is Outcome.FAIL and threshold is not None:
+            regions = regions_above(square, threshold, prepared.view, prepared.pixel_mm)
+        anomaly_map = prepared.view.give_back(square, frame.width_px, frame.height_px)  # (H, W)
+        started, ready, ran = times
+        return Inspection(
+            frame=frame,
+            outcome=outcome,
+            durations=_durations(started, ready, ran),
+            reason=reason,
+            detail=detail,
+            score=score,
+            threshold=threshold,
+            anomaly_map=anomaly_map,
+            window_px=_bounding_box(prepared.view),
+            regions=regions,
+        )
+
+    def _undecided(
+        self, frame: Frame, started: float, outcome: Outcome, reason: str, detail: str
+    ) -> Inspection:
+        now = time.perf_counter()
+        return Inspection(
+            frame=frame,
+            outcome=outcome,
+            durations=_durations(started, now, now),
+            reason=reason,
+            detail=detail,
+        )
+
+
+def regions_above(
+    square: npt.NDArray[np.float32], threshold: float, view: View, pixel_mm: float
+) -> tuple[Region, ...]:
+    """The connected areas of a view's map (side, side) above the threshold, the worst first.
+
+    8-connected; a region's area is what it covers of the frame, `pixel_mm` the width of a frame's pixel on
+    the background plane.
+    """
+    side = square.shape[0]
+    above = (square > threshold).astype(np.uint8)
+    count, labels, stats, centroids = cv2.connectedComponentsWithStats(above, connectivity=8)
+    affine = view.to_frame(side)
+    scale = abs(float(np.linalg.det(affine[:, :2])))  # frame pixels per pixel of the square
+    found = []
+    for number in range(1, count):
+        left, top, width, height, area = (int(v) for v in stats[number])
+        corners = np.array(
+            [[left, top], [left + width, top], [left, top + height], [left + width, top + height]],
+            dtype=float,
+        )
+        in_frame = (corners - 0.5) @ affine[:, :2].T + affine[:, 2] + 0.5  # pixel edges, not centres
+        low, high = np.floor(in_frame.min(axis=0)), np.ceil(in_frame.max(axis=0))
+        centre = affine[:, :2] @ centroids[number] + affine[:, 2]
+        found.append(
+            Region(
+                bbox_px=(int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])),
+                centroid_px=(float(centre[0]), float(centre[1])),
+                area_px=max(1, round(area * scale)),
+                area_mm2=area * scale * pixel_mm**2,
+                peak=float(square[labels == number].max()),
+            )
+        )
+    return tuple(sorted(found, key=lambda region: -region.peak))
+
+
+def _decide(
+    score: float, threshold: float | None, lost_share: float
+) -> tuple[Outcome, str | None, str | None]:
+    if threshold is None:
+        detail = "the bundle has no calibration; calibrate it on good parts of this rig"
+        return Outcome.NO_DECISION, "uncalibrated", detail
+    if score > threshold:
+        return Outcome.FAIL, None, None
+    if lost_share > _LOST_SHARE_LIMIT:
+        detail = (
+            f"{lost_share:.0%} of what stands above the background lies outside the model's view; "
+            "one part at a time, inside the view"
+        )
+        return Outcome.NO_DECISION, "part_exceeds_view", detail
+    return Outcome.PASS, None, None
+
+
+def _durations(started: float, ready: float, ran: float) -> Durations:
+    return Durations(
+        preprocess_ms=(ready - started) * 1e3,
+        inference_ms=(ran - ready) * 1e3,
+        postprocess_ms=(time.perf_counter() - ran) * 1e3,
+    )
+
+
+def _bounding_box(view: View) -> tuple[int, int, int, int]:
+    corners = view.corners_px() + 0.5  # pixel edges
+    low, high = np.rint(corners.min(axis=0)), np.rint(corners.max(axis=0))
+    return (int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1]))
