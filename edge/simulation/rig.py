@@ -32,7 +32,7 @@ _ON_PART_M = 0.25e-3  # a ray that ends higher than this above the tray ends on 
 # grey levels of the surface's own colour.
 _SEEN_HEIGHT_M = 0.25e-3
 _SEEN_COLOUR = 0.04
-_LEAST_DEFECT_PX = 14
+_LEAST_DEFECT_PX = 14  # at 480 rows
 _TRIES = 12
 
 # What each stream of random numbers is for: one more draw in one leaves the others as they are.
@@ -126,6 +126,7 @@ class RigScene:
             tilt_x_rad=float(tilt * np.cos(direction)),
             tilt_y_rad=float(tilt * np.sin(direction)),
         )
+        self._check_reach()
         self._azimuth = np.deg2rad(-120) + rng.normal(0, 0.25)
         self._elevation = np.deg2rad(rng.uniform(52, 62))
         self._tray_depth_m = self._view.tray_depth_m()
@@ -181,6 +182,19 @@ class RigScene:
         nothing = np.zeros(depth_m.shape, dtype=np.bool_)
         return Shot(rgb=rgb, depth_m=depth_m, truth_mask=nothing, part_id=f"empty-{index:05d}", defect=None)
 
+    def _check_reach(self) -> None:
+        reach_x, reach_y = self._appearance.reach_m
+        i = self.intrinsics
+        for x in (-reach_x, reach_x):
+            for y in (-reach_y, reach_y):
+                seen = self._view.window((x, y), self._product.radius_m, _TOP_M)
+                if seen.x0 == 0 or seen.y0 == 0 or seen.x1 == i.width_px or seen.y1 == i.height_px:
+                    raise ConfigError(
+                        f"a {self.product} at ({x:g}, {y:g}) m would leave the frame of {i.width_px}×"
+                        f"{i.height_px} px, {self._view.distance_m:.3f} m away; lower `appearance.reach_m` "
+                        "or raise `appearance.distance_m`"
+                    )
+
     def part_mask(self, index: int) -> npt.NDArray[np.bool_]:
         """Where the part of that shot would lie if it were good: bool (H, W); for tests and pictures."""
         pose = self._pose(index)
@@ -225,6 +239,7 @@ class RigScene:
         (a scratch that fell into a lattice's openings) is drawn anew, a little larger each time.
         """
         truth = np.zeros(self._tray_depth_m.shape, dtype=np.bool_)
+        least_px = max(3, round(_LEAST_DEFECT_PX * (self.intrinsics.height_px / 480) ** 2))
         for attempt in range(_TRIES):
             rng = self._stream(index, _DEFECT, attempt)
             bad = apply_defect(kind, good, rng, self._severity * 1.1**attempt)
@@ -239,12 +254,12 @@ class RigScene:
             changed = deeper | ((np.abs(repainted).max(axis=2) > np.float32(_SEEN_COLOUR)) & on_part)
             # A thin line that fills two fifths of a pixel is seen in it.
             seen = _shrink(float_image(changed)) >= 0.4
-            if int(seen.sum()) >= _LEAST_DEFECT_PX:
+            if int(seen.sum()) >= least_px:
                 truth[window.slices] = seen
                 return bad, truth
         raise ConfigError(
             f"no {kind} of severity {self._severity} on part {index} of {self.product} covers "
-            f"{_LEAST_DEFECT_PX} pixels in {_TRIES} tries; raise `severity` or the resolution"
+            f"{least_px} pixels in {_TRIES} tries; raise `severity` or the resolution"
         )
 
     def _window(self, pose: Pose) -> Window:

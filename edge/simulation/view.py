@@ -13,8 +13,9 @@ from edge.simulation.relief import FloatImage, float_image
 
 __all__ = ["Hits", "Pose", "View", "Window", "d405_intrinsics"]
 
-_CELLS_PER_LAYER = 2.0
-_REFINEMENTS = 2
+# A ray as oblique as they come moves sideways by half a millimetre in a layer: thin walls are not missed.
+_LAYER_M = 1.5e-3
+_HALVINGS = 2
 
 
 def d405_intrinsics(width_px: int, height_px: int) -> Intrinsics:
@@ -178,9 +179,8 @@ class View:
         height = np.zeros(dz.shape, dtype=np.float32)
         if len(chosen):
             picked = (_folded(a.ravel()[chosen]) for a in (start_c, start_r, drift_c, drift_r))
-            # A ray moves by no more than a few cells from layer to layer: thin walls are not missed.
-            layers = int(np.clip(np.ceil(sideways / _CELLS_PER_LAYER), 3, 16))
-            levels = np.linspace(top_m, 0, layers + 1, dtype=np.float32)
+            # At the same levels whatever the top: what lies elsewhere on the part must not change by it.
+            levels = float_image(np.arange(int(np.ceil(top_m / _LAYER_M)), -1, -1) * _LAYER_M)
             height.ravel()[chosen] = _march(field, *picked, levels=levels).ravel()[: len(chosen)]
         return Hits(column=start_c + height * drift_c, row=start_r + height * drift_r, height_m=height)
 
@@ -203,7 +203,7 @@ def _march(
 ) -> FloatImage:
     """Heights at which rays, at start + height × drift on the grid, enter the field; (h, w) as they.
 
-    `levels` from the field's highest point down to 0.
+    `levels` from above the field's highest point down to 0.
     """
 
     def gap_at(level_m: FloatImage | np.float32) -> FloatImage:
@@ -212,7 +212,7 @@ def _march(
         return float_image(level_m - sampled)
 
     above = np.full_like(start_c, levels[0])  # the lowest level known to be free
-    gap_above = np.full_like(start_c, levels[0])
+    gap_above = np.maximum(gap_at(levels[0]), 0)
     below = np.zeros_like(start_c)  # the highest level known to be inside
     gap_below = np.zeros_like(start_c)
     falling = np.ones(start_c.shape, dtype=np.bool_)
@@ -225,20 +225,14 @@ def _march(
         np.copyto(above, level, where=free)
         np.copyto(gap_above, gap, where=free)
         falling = free
-    for _ in range(_REFINEMENTS):
-        guess = _crossing(above, gap_above, below, gap_below)
+    for _ in range(_HALVINGS):
+        guess = (above + below) * np.float32(0.5)
         gap = gap_at(guess)
         free = gap > 0
         np.copyto(above, guess, where=free)
         np.copyto(gap_above, gap, where=free)
         np.copyto(below, guess, where=~free)
         np.copyto(gap_below, gap, where=~free)
-    return _crossing(above, gap_above, below, gap_below)
-
-
-def _crossing(
-    above: FloatImage, gap_above: FloatImage, below: FloatImage, gap_below: FloatImage
-) -> FloatImage:
-    """Where the gap between ray and surface closes, if it does so evenly between two levels."""
+    # Between two close levels the surface is as good as a slope.
     share = gap_above / np.maximum(gap_above - gap_below, np.float32(1e-9))
     return float_image(above + (below - above) * share)
