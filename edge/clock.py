@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 import logging
 import time
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from edge.errors import ConfigError
 from edge.sealed import write_atomically
+from edge.version import __version__
 
-__all__ = ["boot_id", "clock_synced", "next_epoch", "utc_now"]
+__all__ = ["Session", "boot_id", "clock_synced", "new_session", "next_epoch", "utc_now"]
 
 _log = logging.getLogger(__name__)
 
@@ -69,3 +71,17 @@ def next_epoch(state_dir: Path | None) -> int:
             f"{path}: can't be written ({error.strerror}); mend daemon.state_dir or free some space"
         ) from error
     return epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Which start of which software speaks, and on which boot of the machine."""
+
+    epoch: int
+    boot_id: str
+    software_version: str
+
+
+def new_session(state_dir: Path | None) -> Session:
+    """The session of a daemon that starts now; raises `ConfigError` where `state_dir` can't be written."""
+    return Session(epoch=next_epoch(state_dir), boot_id=boot_id(), software_version=__version__)

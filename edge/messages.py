@@ -138,8 +138,8 @@ class Verdict(Message):
     `result_id` is what a consumer removes duplicates by; (`epoch`, `seq`) is what it sees gaps and order
     by: `epoch` grows with each start of the daemon, `seq` counts its verdicts from 0. `score` >
     `threshold` means `fail`. `reason` is one stable word, `detail` a sentence for people. `regions` holds
-    the largest, `regions_total` says how many there were. `threshold_provisional` marks a threshold from
-    too few good parts to hold its promise.
+    the worst, worst first; `regions_total` says how many there were. `threshold_provisional` marks a
+    threshold that holds no guarantee yet.
     """
 
     retained = False

@@ -8,9 +8,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from edge.clock import utc_now
+from edge.clock import Session, utc_now
 from edge.config import BrokerConfig
 from edge.connection import BrokerConnection
 from edge.messages import (
@@ -26,20 +25,11 @@ from edge.outgoing import Delivery, DeliveryResult, Outgoing
 from edge.publisher import FlushReport, Picture, picture_info
 from edge.topics import RigIdentity, Topics
 
-__all__ = ["MqttPublisher", "Session"]
+__all__ = ["MqttPublisher"]
 
 _PICTURE_EXPIRY_S = 60
 _DETAIL_MAX_CHARACTERS = 500
 _REASONS_KEPT = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """Which start of which software speaks, on which boot."""
-
-    epoch: int
-    boot_id: str
-    software_version: str
 
 
 class MqttPublisher:

@@ -1,0 +1,116 @@
+"""A rig's configuration made into a daemon with its real parts."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from edge.bundle import Bundle, load_bundle
+from edge.camera.factory import source_from_config
+from edge.clock import Session, new_session
+from edge.config import RigConfig
+from edge.daemon import Daemon, DaemonSettings, RunSummary
+from edge.errors import EdgeError
+from edge.inspector import Inspector
+from edge.mqtt import MqttPublisher
+from edge.pictures import pictures_of
+from edge.runtime import runner_for
+from edge.systemd import Notifier
+from edge.trigger import trigger_from_config
+from edge.verdict import Provenance
+
+__all__ = ["check_rig", "run_rig"]
+
+
+def check_rig(config: RigConfig) -> list[str]:
+    """What would keep this rig from starting, short of its camera and its broker; empty where all is well."""
+    mistakes = list(config.broker.tls.missing_files()) if config.broker.tls else []
+    for check in (config.broker.read_password, functools.partial(load_bundle, config.bundle)):
+        try:
+            check()
+        except EdgeError as error:
+            mistakes.append(str(error))
+    return mistakes
+
+
+def run_rig(config: RigConfig, *, on_ready: Callable[[Daemon], None] | None = None) -> RunSummary:
+    """Run the rig until SIGTERM, SIGINT or its source's end; `on_ready` gets the daemon before it runs.
+
+    From the main thread it answers the two signals by a clean stop; a second SIGINT interrupts. Raises
+    what `Daemon.run` raises, and `ConfigError`, `BundleError`, `CalibrationError` or `RunnerError` where
+    the rig can't be put together.
+    """
+    bundle = load_bundle(config.bundle)
+    state_dir = config.daemon.state_dir or _systemd_state_dir()
+    with runner_for(bundle, config.runtime.backend) as runner:
+        session = new_session(state_dir)
+        daemon = Daemon(
+            source=source_from_config(config.camera),
+            trigger=trigger_from_config(config.trigger, bundle.manifest.preprocessing.foreground),
+            inspector=Inspector(bundle, runner),
+            pictures=lambda inspection: pictures_of(inspection, config.pictures),
+            publisher=MqttPublisher(config.broker, config.rig, session),
+            provenance=_provenance(bundle, config, session),
+            settings=DaemonSettings(
+                frame_timeout_s=config.camera.read_timeout_s,
+                max_frame_age_s=config.daemon.max_frame_age_s,
+                flush_timeout_s=config.daemon.flush_timeout_s,
+                health_interval_s=config.health.interval_s,
+                disk=state_dir or Path("/"),
+            ),
+            notifier=Notifier(),
+        )
+        if on_ready is not None:
+            on_ready(daemon)
+        with stopped_by_signals(daemon.stop):
+            return daemon.run()
+
+
+@contextmanager
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and SIGINT call `stop`, a second SIGINT raises KeyboardInterrupt; main thread only.
+
+    In another thread signals can't be caught, and this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        stop()
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _provenance(bundle: Bundle, config: RigConfig, session: Session) -> Provenance:
+    calibration = bundle.calibration
+    return Provenance(
+        session=session,
+        product=bundle.product,
+        method=bundle.method,
+        model_sha256=bundle.model_sha256,
+        calibration_id=calibration.calibration_id if calibration else None,
+        threshold_provisional=calibration.provisional if calibration else None,
+        job_id=config.job_id,
+        # A recording or a folder shows parts that were real once: they must not count as parts of today.
+        is_simulated=config.camera.source != "live",
+    )
+
+
+def _systemd_state_dir() -> Path | None:
+    """The unit's StateDirectory=; systemd gives several with colons between them."""
+    given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    return Path(given) if given else None
