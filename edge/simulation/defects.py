@@ -149,7 +149,7 @@ def _scratch(relief: Relief, rng: np.random.Generator, severity: float) -> Relie
     line = _line(relief, points, rng.uniform(0.7e-3, 1.1e-3) * severity**0.5 * taper)
     line = np.where(relief.solid, line, 0)
     height = relief.height_m - line * np.float32(rng.uniform(0.05e-3, 0.2e-3) * severity)
-    if rng.random() < (0.25 if bright_part else 0.75):  # down to bright material
+    if rng.random() < 0.6 and not bright_part:  # down to bright material
         strength = np.float32(min(0.95, rng.uniform(0.5, 0.8) * severity))
         albedo = relief.albedo + (np.float32(0.9) - relief.albedo) * (line * strength)[..., None]
     else:  # or filled with dirt

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from edge.errors import FrameError
 
@@ -18,7 +18,7 @@ FloatImage = npt.NDArray[np.float32]
 
 
 # The middles of 256 equally likely slices of a normal distribution, scaled to unit variance.
-_QUANTILES = ndtri((np.arange(256) + 0.5) / 256)
+_QUANTILES = np.array([NormalDist().inv_cdf((k + 0.5) / 256) for k in range(256)])
 _NORMAL = (_QUANTILES / _QUANTILES.std()).astype(np.float32)
 
 

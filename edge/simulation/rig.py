@@ -26,13 +26,15 @@ __all__ = ["Appearance", "RigScene"]
 _DEPTH_UNIT_M = 1e-4
 _SUPERSAMPLING = 2
 _SHADOW_MARGIN_M = 12e-3
-_TOP_M = 32e-3  # no part with a foreign body on top is taller
+_TOP_M = 20e-3  # no good part is taller
 _ON_PART_M = 0.25e-3  # a ray that ends higher than this above the tray ends on the part
 # What counts as changed in the truth mask: a step of the camera's depth at 0.24 m, and about 10 of 255
 # grey levels of the surface's own colour.
 _SEEN_HEIGHT_M = 0.25e-3
 _SEEN_COLOUR = 0.04
-_LEAST_DEFECT_PX = 14  # at 480 rows
+# What a careful person can see at 480 rows: more pixels of a defect that shows by its shape alone.
+_LEAST_PX = {"dent": 45, "foreign_same": 45}
+_LEAST_COLOURED_PX = 16
 _TRIES = 12
 
 # What each stream of random numbers is for: one more draw in one leaves the others as they are.
@@ -199,7 +201,7 @@ class RigScene:
         """Where the part of that shot would lie if it were good: bool (H, W); for tests and pictures."""
         pose = self._pose(index)
         good = self._product.part(self._stream(index, _PART))
-        window = self._window(pose)
+        window = self._window(pose, good)
         hits = self._cast(good, pose, window, _top(good))
         mask = np.zeros(self._tray_depth_m.shape, dtype=np.bool_)
         mask[window.slices] = _shrink(float_image(hits.height_m > _ON_PART_M)) >= 0.5
@@ -212,7 +214,7 @@ class RigScene:
             relief, truth = good, np.zeros(self._tray_depth_m.shape, dtype=np.bool_)
         else:
             relief, truth = self._spoil(index, kind, good, pose)
-        window = self._window(pose)
+        window = self._window(pose, relief)
         hits = self._cast(relief, pose, window, _top(relief))
 
         # What of the part and of the tray beside it each pixel sees, and how much light falls there.
@@ -239,7 +241,7 @@ class RigScene:
         (a scratch that fell into a lattice's openings) is drawn anew, a little larger each time.
         """
         truth = np.zeros(self._tray_depth_m.shape, dtype=np.bool_)
-        least_px = max(3, round(_LEAST_DEFECT_PX * (self.intrinsics.height_px / 480) ** 2))
+        least_px = _LEAST_PX.get(kind, _LEAST_COLOURED_PX) * (self.intrinsics.height_px / 480) ** 2
         for attempt in range(_TRIES):
             rng = self._stream(index, _DEFECT, attempt)
             bad = apply_defect(kind, good, rng, self._severity * 1.1**attempt)
@@ -259,13 +261,13 @@ class RigScene:
                 return bad, truth
         raise ConfigError(
             f"no {kind} of severity {self._severity} on part {index} of {self.product} covers "
-            f"{least_px} pixels in {_TRIES} tries; raise `severity` or the resolution"
+            f"{least_px:.0f} pixels in {_TRIES} tries; raise `severity` or the resolution"
         )
 
-    def _window(self, pose: Pose) -> Window:
+    def _window(self, pose: Pose, relief: Relief) -> Window:
         """The pixels on which the part or its shadow may fall."""
-        middle = (pose.x_m, pose.y_m)
-        return self._view.window(middle, self._product.radius_m + _SHADOW_MARGIN_M, _TOP_M)
+        reach_m = self._product.radius_m + _SHADOW_MARGIN_M
+        return self._view.window((pose.x_m, pose.y_m), reach_m, _top(relief) * pose.scale)
 
     def _changed_window(self, good: Relief, bad: Relief, pose: Pose) -> Window | None:
         """The pixels on which two versions of a part may differ; None where they are equal."""
@@ -279,7 +281,8 @@ class RigScene:
         x, y = (middle - (np.array(differs.shape[::-1]) - 1) / 2) * cell_m
         cos, sin = np.cos(pose.angle_rad), np.sin(pose.angle_rad)
         centre = (float(pose.x_m + cos * x - sin * y), float(pose.y_m + sin * x + cos * y))
-        return self._view.window(centre, float(np.hypot(*size)) / 2 * cell_m + 1e-3, _TOP_M)
+        top_m = max(_top(good), _top(bad)) * pose.scale
+        return self._view.window(centre, float(np.hypot(*size)) / 2 * cell_m + 1e-3, top_m)
 
     def _cast(self, relief: Relief, pose: Pose, window: Window, top_m: float) -> Hits:
         return self._view.cast(
