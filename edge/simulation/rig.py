@@ -80,6 +80,10 @@ class RigScene:
     by `severity`; `empty_share` the probability of a tray without a part. `depth_noise` or `colour_noise`
     None gives ideal images (depth still in the camera's units).
 
+    A shot's mask marks what the camera sees of the defect itself, found by looking at the same part with
+    and without it: where the shape differs by a quarter of a millimetre, or the surface's own colour by ten
+    grey levels. The shadow that a foreign body casts is not part of it.
+
     What the product looks like does not depend on the seed, so a model trained on one seed knows the parts
     of another; the rig (tilt, distance, lamp, tray's texture) does. Raises `ConfigError` for impossible
     arguments.

@@ -54,6 +54,18 @@ def test_a_shot_is_the_same_in_any_order_and_from_any_scene(product: str) -> Non
     assert not same(taken(RigScene(product, 12), 0), forwards[0])
 
 
+def test_a_shot_does_not_depend_on_the_number_of_threads() -> None:
+    threads = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(1)
+        alone = taken(RigScene("ring", 8), 1)
+        cv2.setNumThreads(4)
+        together = taken(RigScene("ring", 8), 1)
+    finally:
+        cv2.setNumThreads(threads)
+    assert same(alone, together)
+
+
 @pytest.mark.parametrize("kind", DEFECTS)
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_the_mask_is_where_part_and_defect_are(product: str, kind: str) -> None:
@@ -90,6 +102,17 @@ def test_good_parts_have_an_empty_mask() -> None:
         shot = taken(RigScene(product, 1, defective_share=0), 0)
         assert shot.defect is None
         assert not shot.truth_mask.any()
+
+
+@pytest.mark.parametrize("kind", DEFECTS)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_a_careful_person_could_see_the_defect(product: str, kind: str) -> None:
+    good = RigScene(product, 14, defective_share=0, depth_noise=None, colour_noise=None)
+    bad = RigScene(product, 14, defective_share=1, defects=[kind], depth_noise=None, colour_noise=None)
+    one, two = taken(good, 0), taken(bad, 0)
+    contrast = np.abs(one.rgb.astype(np.float32) - two.rgb).max(axis=2)
+    # A dozen pixels that differ by several times the imager's noise of 1.6.
+    assert (cv2.blur(contrast, (3, 3))[two.truth_mask] >= 10).sum() >= 12
 
 
 def test_severity_enlarges_the_mask() -> None:
