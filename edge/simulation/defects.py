@@ -84,7 +84,8 @@ def _dent(relief: Relief, rng: np.random.Generator, severity: float) -> Relief:
     depth_m = rng.uniform(1.5e-3, 4e-3) * severity
     depth_m = min(depth_m, half_m * 0.7)  # steeper would be a hole
     s = _polar(relief, rng, _spot(relief, rng, half_m), half_m, rng.uniform(0.7, 1.0))
-    profile = np.clip(1 - s * s, 0, 1) ** 1.5
+    bowl = np.maximum(1 - s * s, 0)
+    profile = bowl * np.sqrt(bowl)
     lowered = relief.height_m - np.float32(depth_m) * profile
     floor = np.minimum(relief.height_m, np.float32(_LEAST_FLOOR_M))
     height = np.where(relief.solid, np.maximum(lowered, floor), relief.height_m).astype(np.float32)
@@ -169,7 +170,7 @@ def _foreign(relief: Relief, rng: np.random.Generator, severity: float, rgb: Flo
     rise_m = min(rng.uniform(2e-3, 6e-3) * severity**0.5, half_m * 1.4)
     centre_m = _spot(relief, rng, half_m)
     s = _polar(relief, rng, centre_m, half_m, rng.uniform(0.5, 1.0))
-    lump = np.sqrt(np.clip(1 - s**2.5, 0, 1))
+    lump = np.sqrt(np.maximum(1 - s * s * np.sqrt(s), 0))
     under = (s < 1) & relief.solid
     if not bool(under.any()):
         under = relief.solid

@@ -275,7 +275,8 @@ class RigScene:
 
     def _changed_window(self, good: Relief, bad: Relief, pose: Pose) -> Window | None:
         """The pixels on which two versions of a part may differ; None where they are equal."""
-        differs = (good.height_m != bad.height_m) | (good.albedo != bad.albedo).any(axis=2)
+        red, green, blue = cv2.split((good.albedo != bad.albedo).astype(np.uint8))
+        differs = (good.height_m != bad.height_m) | ((red | green | blue) > 0)
         columns, rows = np.flatnonzero(differs.any(axis=0)), np.flatnonzero(differs.any(axis=1))
         if not len(columns):
             return None
