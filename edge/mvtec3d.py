@@ -80,9 +80,11 @@ def _read_depth(path: Path, _depth_unit_m: float) -> DepthImage:
 def _sample(category: Path, split: str, label: str, rgb: Path, intrinsics: Intrinsics) -> Sample:
     group = rgb.parent.parent
     mask = group / "gt" / rgb.name
-    if (size := image_size(rgb)) != (intrinsics.height_px, intrinsics.width_px):
+    size = image_size(rgb)
+    if size is not None and size != (intrinsics.height_px, intrinsics.width_px):
         raise CaptureError(
-            f"{rgb}: is {size}, the first image is {intrinsics.width_px}×{intrinsics.height_px}"
+            f"{rgb}: is {size[1]}×{size[0]}, the first image of the split is "
+            f"{intrinsics.width_px}×{intrinsics.height_px}; restore it"
         )
     return Sample(
         part_id=f"{label}/{rgb.stem}",

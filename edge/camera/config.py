@@ -53,7 +53,7 @@ class LiveCamera(_Source):
     height_px: int = Field(default=480, ge=1)
     fps: int = Field(default=30, ge=1, le=90)
     options: LockedOptions = LockedOptions()
-    min_plausible_depth_m: float = Field(default=0.03, gt=0)
+    min_plausible_depth_m: float = Field(default=0.04, gt=0)
     max_plausible_depth_m: float = Field(default=1.0, gt=0)
     record_to: Path | None = None
 

@@ -2,8 +2,10 @@
 
 A `.db3` is a rosbag2 in SQLite (tables `topics` and `messages`). Since librealsense 2.59 its images are
 PNGs, whose chunks carry a CRC-32 each: with that every damaged image is found. SQLite's own check finds
-damage to the tables' structure; the small texts beside the images (depth unit, intrinsics) have no
-checksum and are held against each other.
+damage to the tables' structure. The small texts beside the images have no checksum: here they have to be
+complete and well-formed (librealsense searches for ever for a topic whose name is damaged), and the depth
+unit and the intrinsics, which stand there more than once, have to agree. A changed digit of the extrinsics
+is not found.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import itertools
 import re
 import sqlite3
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,12 +22,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, get_typestore
+
 from edge.errors import RecordingCorrupt
 
 __all__ = ["Db3Contents", "check_db3"]
 
 _IMAGE = re.compile(r"/device_\d+/sensor_\d+/(Depth|Color)_\d+/image/data(/\w+)?")
 _METADATA = re.compile(r"/device_\d+/sensor_\d+/(Depth|Color)_\d+/image/metadata")
+_STREAM = re.compile(r"(/device_\d+/sensor_\d+/(?:Depth|Color)_\d+)/image/data(?:/\w+)?")
+_OPTION = re.compile(r"(/device_\d+/sensor_\d+/option/\w+)/(?:value|description)")
 _OPTION_UNIT = re.compile(r"/device_\d+/sensor_\d+/option/Depth_Units/value")
 _UNIT = re.compile(rb"depth_units=([^;\x00]*)")
 _NUMBER = re.compile(rb"Frame number=(\d+);")
@@ -63,7 +72,9 @@ def _check(path: Path, database: sqlite3.Connection) -> Db3Contents:
     verdict = database.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if verdict != b"ok":
         raise RecordingCorrupt(f"{path}: is damaged (SQLite says: {verdict.decode(errors='replace')})")
-    topics = {key: name.decode() for key, name in database.execute("SELECT id, name FROM topics")}
+    topics = {key: name.decode("ascii") for key, name in database.execute("SELECT id, name FROM topics")}
+    _check_topics(path, topics)
+    _check_texts(path, database)
     images: dict[str, int] = {"Depth": 0, "Color": 0}
     texts: dict[str, list[bytes]] = {"Depth": [], "Color": []}
     unchecked = 0
@@ -89,11 +100,51 @@ def _check(path: Path, database: sqlite3.Connection) -> Db3Contents:
                 "the recording was cut off"
             )
         _check_numbers(path, stream, texts[stream])
+    _check_intrinsics(path, database, topics)
     return Db3Contents(
         depth_frames=images["Depth"],
         colour_frames=images["Color"],
         depth_unit_m=_depth_unit_m(path, database, topics, texts["Depth"]),
         unchecked_images=unchecked,
+    )
+
+
+def _check_topics(path: Path, topics: dict[int, str]) -> None:
+    names = set(topics.values())
+    needed = {"/file_version", "/device_0/info", "/device_0/sensor_0/info"}
+    for name in names:
+        if stream := _STREAM.fullmatch(name):
+            needed |= {
+                f"{stream[1]}/{part}"
+                for part in ("info", "camera_info", "image/metadata", "image/camera_info")
+            }
+        elif option := _OPTION.fullmatch(name):
+            needed |= {f"{option[1]}/value", f"{option[1]}/description"}
+    if missing := sorted(needed - names):
+        raise RecordingCorrupt(f"{path}: is damaged: it has no {missing[0]}")
+
+
+def _check_texts(path: Path, database: sqlite3.Connection) -> None:
+    """Each topic has a message, and each text (CDR: 4 bytes of encapsulation, length, text, 0) is whole."""
+    for name, kind, key in database.execute("SELECT name, type, id FROM topics").fetchall():
+        count = 0
+        for row, data in _rows(database, key):
+            count += 1
+            if kind == b"std_msgs/msg/String" and not _is_text(data):
+                raise RecordingCorrupt(f"{path}: the text in row {row} ({name.decode()}) is damaged")
+        if count == 0:
+            raise RecordingCorrupt(f"{path}: is damaged: it has no message of {name.decode()}")
+
+
+def _is_text(data: bytes) -> bool:
+    length = int.from_bytes(data[4:8], "little")
+    text = data[8 : 8 + length]
+    return (
+        data[:4] == b"\x00\x01\x00\x00"
+        and 8 + length <= len(data) < 8 + length + 4
+        and text[-1:] == b"\x00"
+        and text[:-1].isascii()
+        and text[:-1].replace(b"\n", b" ").decode("ascii").isprintable()
     )
 
 
@@ -128,6 +179,37 @@ def _check_numbers(path: Path, stream: str, texts: list[bytes]) -> None:
             raise RecordingCorrupt(
                 f"{path}: {stream} frame {after} follows frame {before}; the recording is damaged"
             )
+
+
+def _check_intrinsics(path: Path, database: sqlite3.Connection, topics: dict[int, str]) -> None:
+    """The stream's intrinsics, a text, against the matrix that was written with each of its frames."""
+    types = get_typestore(Stores.ROS2_HUMBLE)
+    ids = {name: key for key, name in topics.items()}
+    for stream in sorted(found[1] for name in ids if (found := _STREAM.fullmatch(name))):
+        texts = [_pairs(data) for _, data in _rows(database, ids[f"{stream}/camera_info"])]
+        for row, data in _rows(database, ids[f"{stream}/image/camera_info"]):
+            try:
+                info: Any = types.deserialize_cdr(data, "sensor_msgs/msg/CameraInfo")
+                written = [
+                    [float(np.float32(text[key])) for key in ("width", "height", "fx", "fy", "ppx", "ppy")]
+                    for text in texts
+                ]
+            except (SerdeError, KeyError, ValueError, IndexError, UnicodeDecodeError, struct.error) as error:
+                raise RecordingCorrupt(
+                    f"{path}: the intrinsics of {stream} can't be read ({error})"
+                ) from error
+            k = info.k
+            read = [float(np.float32(v)) for v in (info.width, info.height, k[0], k[4], k[2], k[5])]
+            if any(values != read for values in written):
+                raise RecordingCorrupt(
+                    f"{path}: {stream} has intrinsics {written[0]}, row {row} says {read}; it is damaged"
+                )
+
+
+def _pairs(data: bytes) -> dict[str, str]:
+    return dict(
+        pair.split("=", 1) for pair in data[8:].rstrip(b"\x00").decode("ascii").split(";") if "=" in pair
+    )
 
 
 def _depth_unit_m(

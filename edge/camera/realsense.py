@@ -74,7 +74,7 @@ class RealSenseSource(FrameSource):
         try:
             self._start()
         except RuntimeError as error:
-            self._release()
+            self._give_up()
             raise CameraError(
                 f"{self._name}: can't stream depth and colour at {self._config.width_px}×"
                 f"{self._config.height_px}, {self._config.fps} fps ({error}); a D405 offers 1280×720 at "
@@ -82,8 +82,14 @@ class RealSenseSource(FrameSource):
                 "does no other program hold it?"
             ) from error
         except CameraError:
-            self._release()
+            self._give_up()
             raise
+
+    def _give_up(self) -> None:
+        recorder = self._recorder
+        self._release()
+        if recorder is not None:
+            recorder.discard()
 
     def _start(self) -> None:
         rs, config = self._rs, self._config

@@ -22,8 +22,8 @@ class RecordingSidecar(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     frames: int
-    depth_unit_m: float
-    librealsense: str
+    depth_unit_m: float | None
+    librealsense: str | None
     edge_inspect: str
     sha256: str
 
@@ -75,9 +75,17 @@ class Recorder:
                 "needs more; set the camera's depth unit to a multiple of 0.000001 m"
             )
 
+    def discard(self) -> None:
+        """Remove what holds no frame that anybody saw."""
+        self.partial.unlink(missing_ok=True)
+
     def finish(self, depth_unit_m: float, delivered: int, librealsense: str) -> None:
-        """Raises `RecordingCorrupt` where the file holds fewer frames than were delivered meanwhile."""
-        if delivered == 0 and not self.partial.exists():
+        """Count, describe and name the file; one from which no frame was read is removed.
+
+        Raises `RecordingCorrupt` where the file holds fewer frames than were delivered meanwhile.
+        """
+        if delivered == 0:
+            self.discard()
             return
         contents = check_db3(self.partial)
         if contents.depth_frames < delivered:

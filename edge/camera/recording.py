@@ -11,6 +11,7 @@ from edge.camera.config import RecordingCamera
 from edge.camera.db3 import check_db3
 from edge.camera.librealsense import import_librealsense
 from edge.camera.pairs import Pair, PairReader
+from edge.camera.probe import probe_recording
 from edge.camera.recorder import read_sidecar, sidecar_path
 from edge.camera.source import FrameSource, SourceHealth
 from edge.errors import CameraError, CameraStalled, RecordingCorrupt
@@ -19,6 +20,7 @@ from edge.sealed import file_sha256
 
 __all__ = ["RecordingSource"]
 
+_VERIFIED = "verified"
 _SLICE_MS = 200
 _QUIET_SLICES = 3
 """After librealsense says that the file has ended, so many empty waits make sure that nothing is queued."""
@@ -53,6 +55,8 @@ class RecordingSource(FrameSource):
         if self._pipeline is not None:
             raise CameraError(f"{self._path}: is open already")
         details = self._verify()
+        if details["sha256"] != _VERIFIED:
+            probe_recording(self._path)
         self._rs = rs = import_librealsense()
         try:
             self._start(rs)
@@ -62,9 +66,9 @@ class RecordingSource(FrameSource):
                 f"{self._path}: librealsense {rs.__version__} can't play it ({error}); "
                 "a recording of a later release needs that release"
             ) from error
-        except CameraError:
+        except CameraError as error:
             self.close()
-            raise
+            raise RecordingCorrupt(f"{error}; it is damaged, or was not made for this") from error
         key = rs.camera_info.serial_number
         self._health = SourceHealth(
             frames=0,
@@ -87,28 +91,36 @@ class RecordingSource(FrameSource):
                     f"{path}: differs from the sha256 in {sidecar_path(path).name} ({digest[:12]}…, "
                     f"{sidecar.sha256[:12]}… was recorded); it was damaged or changed: copy it again"
                 )
-            details["sha256"] = "verified"
-            details["recorded_by_librealsense"] = sidecar.librealsense
+            details["sha256"] = _VERIFIED
+            details["recorded_by_librealsense"] = sidecar.librealsense or "unknown"
         if path.suffix == ".db3":
-            contents = check_db3(path)
-            self._expected = contents.depth_frames
-            self._unit_m = contents.depth_unit_m
-            unchecked = contents.unchecked_images
+            database = check_db3(path)
+            self._expected, self._unit_m = database.depth_frames, database.depth_unit_m
+            images_checked, all_checked = database.unchecked_images == 0, False
         else:
-            self._expected = unchecked = check_bag(path)
-            self._unit_m = None
+            bag = check_bag(path)
+            self._expected, self._unit_m = bag.depth_frames, None
+            images_checked = all_checked = bag.has_checksums
         if sidecar is not None and sidecar.frames != self._expected:
             raise RecordingCorrupt(
                 f"{path}: holds {self._expected} frames, {sidecar_path(path).name} says {sidecar.frames}"
             )
         if sidecar is not None:
-            self._unit_m = sidecar.depth_unit_m
-        elif unchecked:
-            details["images"] = f"{unchecked} have no checksum: a changed pixel would not be noticed"
-        else:
-            details["images"] = (
-                "verified by their own CRCs; the calibration beside them has none, and is taken as it is"
+            details["damage"] = "none: every byte is as it was recorded"
+            if None not in (self._unit_m, sidecar.depth_unit_m) and self._unit_m != sidecar.depth_unit_m:
+                raise RecordingCorrupt(
+                    f"{path}: counts depth in {self._unit_m} m, {sidecar_path(path).name} says "
+                    f"{sidecar.depth_unit_m} m"
+                )
+        elif all_checked:
+            details["damage"] = "none found; every chunk carries a checksum"
+        elif images_checked:
+            details["damage"] = (
+                "none found; every image carries a CRC, the extrinsics beside them do not: a changed digit "
+                "of those would not be noticed"
             )
+        else:
+            details["damage"] = "none found; the images carry no checksum: a changed pixel is not noticed"
         return details
 
     def _start(self, rs: Any) -> None:

@@ -64,10 +64,10 @@ class SoftwareD405:
             (rs.option.enable_auto_white_balance, 0, 1, 1, 1),
             (rs.option.white_balance, 2800, 6500, 4600, 10),
             (rs.option.power_line_frequency, 0, 3, 3, 1),
-            (rs.option.depth_units, 1e-6, 1e-2, 1e-4, 1e-6),
+            # From the unit itself on: librealsense tests steps in float32, which 0.001 - 0.000001 fails.
+            (rs.option.depth_units, depth_unit_m, 1e-2, depth_unit_m, 1e-6),
         ):
             self._sensor.add_option(option, rs.option_range(smallest, largest, default, step), True)
-        self._sensor.set_option(rs.option.depth_units, depth_unit_m)
 
     def push(self, number: int, rgb: RgbImage, z16: Z16Image, *, counter: int | None = None) -> None:
         """Send one pair as frame `number` (from 1), at the moment at which the frame rate puts it.
