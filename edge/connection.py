@@ -8,12 +8,12 @@ paho's callbacks only put events there, for paho calls them under its own locks.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import ssl
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -27,7 +27,7 @@ from pydantic import SecretStr
 
 from edge.config import BrokerConfig
 from edge.errors import BrokerRefused, BrokerUnreachable
-from edge.outgoing import Delivery, DeliveryResult, Outgoing
+from edge.outgoing import Delivery, DeliveryResult, Outgoing, SendQueue
 from edge.paho_client import Protocol, connect, cut, new_client, publish, tls_context
 
 __all__ = ["BrokerConnection", "ConnectionStatus"]
@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 _FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.5, 30.0
 _STEADY_AFTER_S = 10.0  # a connection that lasted so long starts the back-off anew
 _UNSUPPORTED_PROTOCOL_VERSION = 132
+_TAKEN_OVER = "Session taken over"
 # Reasons that waiting does not mend (MQTT 5.0, section 3.2.2.2).
 _FOR_GOOD = {132, 133, 134, 135, 138, 140, 144, 149, 153, 154, 155}
 _CREDENTIALS = {134, 135}
@@ -113,8 +114,6 @@ class BrokerConnection:
         self._config = config
         self._client_id = client_id
         self._password = password
-        self._max_pending = max_pending
-        self._drop_oldest = drop_oldest
         self._on_delivery = on_delivery
         self._will = will
         self._births = births or (lambda reconnected: ())
@@ -134,8 +133,7 @@ class BrokerConnection:
         self._connected_at = 0.0
         self._window = config.max_in_flight
         self._max_packet = config.max_packet_bytes
-        self._pending: OrderedDict[str, Outgoing] = OrderedDict()
-        self._in_flight: OrderedDict[int, Outgoing] = OrderedDict()
+        self._queue = SendQueue(max_pending, drop_oldest=drop_oldest)
         self._stop: _Stop | None = None
 
     @property
@@ -180,15 +178,11 @@ class BrokerConnection:
     def _run(self) -> None:
         try:
             while self._phase is not _Phase.STOPPED:
-                try:
-                    event = self._events.get(timeout=self._patience_s())
-                except Empty:
-                    self._on_time()
-                else:
-                    self._on_event(event)
+                with contextlib.suppress(Empty):
+                    self._on_event(self._events.get(timeout=self._patience_s()))
+                self._on_time()
                 self._pump()
-                waiting = len(self._pending) + len(self._in_flight)
-                self._status = replace(self._status, pending=waiting)
+                self._status = replace(self._status, pending=len(self._queue))
         finally:
             self._retire()  # were this thread to fail, the broker must not go on believing that all is well
             self._answered.set()
@@ -210,11 +204,14 @@ class BrokerConnection:
 
     def _on_event(self, event: _Event) -> None:
         if isinstance(event, Outgoing):
-            self._queue(event)
+            dropped = self._queue.add(event)
+            if dropped is not None:
+                why = f"{self._queue.waiting} messages wait already"
+                self._on_delivery(Delivery(dropped, DeliveryResult.DROPPED, why))
         elif isinstance(event, _Stop):
             self._stop = event
             if event.farewell is not None:
-                self._queue(event.farewell, always=True)
+                self._queue.add(event.farewell, always=True)
             if self._phase is not _Phase.CONNECTED:
                 self._finish(politely=False)
         elif event.attempt != self._attempt:
@@ -222,7 +219,8 @@ class BrokerConnection:
         elif isinstance(event, _Answered):
             self._on_answer(event)
         elif isinstance(event, _Lost):
-            self._fail(f"the connection was lost ({event.reason})")
+            hint = "; another rig has the same identity" if event.reason == _TAKEN_OVER else ""
+            self._fail(f"the connection was lost ({event.reason}{hint})")
         else:
             self._on_published(event)
 
@@ -298,9 +296,7 @@ class BrokerConnection:
             last_error=None,
         )
         _log.info("connected to %s with MQTT %s as %s", self._where(), self._protocol, self._client_id)
-        for birth in reversed(self._births(self._status.connects > 1)):
-            self._pending[birth.key] = birth
-            self._pending.move_to_end(birth.key, last=False)
+        self._queue.put_first(self._births(self._status.connects > 1))
         self._answered.set()
 
     def _connect_in_earnest(self) -> None:
@@ -323,7 +319,7 @@ class BrokerConnection:
         return f"it refused the connection ({name})"
 
     def _on_published(self, event: _Published) -> None:
-        message = self._in_flight.pop(event.mid, None)
+        message = self._queue.settled(event.mid)
         if message is None:
             return
         if event.reason is not None and event.reason.value >= 128:
@@ -363,22 +359,7 @@ class BrokerConnection:
         if client is not None:
             cut(client)
             client.loop_stop()
-        for message in reversed(self._in_flight.values()):
-            if message.key not in self._pending:
-                self._pending[message.key] = message
-                self._pending.move_to_end(message.key, last=False)
-        self._in_flight.clear()
-
-    def _queue(self, message: Outgoing, always: bool = False) -> None:
-        replaced = self._pending.pop(message.key, None)
-        if replaced is None and not always and len(self._pending) >= self._max_pending:
-            victim = self._pending.popitem(last=False)[1] if self._drop_oldest else message
-            self._on_delivery(
-                Delivery(victim, DeliveryResult.DROPPED, f"{self._max_pending} messages wait already")
-            )
-            if victim is message:
-                return
-        self._pending[message.key] = message
+        self._queue.take_back()
 
     def _pump(self) -> None:
         """Send what waits, as far as the window goes; end where all is said and we are to stop."""
@@ -386,10 +367,10 @@ class BrokerConnection:
         while (
             client is not None
             and self._phase is _Phase.CONNECTED
-            and self._pending
-            and len(self._in_flight) < self._window
+            and self._queue.waiting
+            and self._queue.in_flight < self._window
         ):
-            message = self._pending.popitem(last=False)[1]
+            message = self._queue.take()
             if message.packet_bytes() > self._max_packet and message.smaller is not None:
                 message = replace(message, payload=message.smaller, smaller=None)
             if message.packet_bytes() > self._max_packet:
@@ -399,9 +380,8 @@ class BrokerConnection:
                 _log.warning("dropped a message of %s; raise max_packet_bytes here or on the broker", text)
                 self._on_delivery(Delivery(message, DeliveryResult.TOO_LARGE, text))
                 continue
-            self._in_flight[publish(client, message, self._protocol)] = message
-        done = not self._pending and not self._in_flight
-        if self._stop and self._phase is _Phase.CONNECTED and done:
+            self._queue.sent(publish(client, message, self._protocol), message)
+        if self._stop and self._phase is _Phase.CONNECTED and not len(self._queue):
             self._finish(politely=True)
 
     def _finish(self, politely: bool) -> None:

@@ -243,7 +243,7 @@ class BrokerHealth(_Part):
 
 
 class Health(Message):
-    """How the rig feels; every few seconds, not kept by the broker for longer than the next one.
+    """How the rig feels, every few seconds; `creation_time` tells a retained one that has grown old.
 
     `inspections` counts since the daemon's start; `inspections_per_s` and the latencies (milliseconds,
     frame's arrival to verdict) are of the last interval, null where it had none.

@@ -1,12 +1,14 @@
-"""A message on its way to the broker, and what became of it."""
+"""A message on its way to the broker, the queue that it waits in, and what became of it."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-__all__ = ["Delivery", "DeliveryResult", "Outgoing"]
+__all__ = ["Delivery", "DeliveryResult", "Outgoing", "SendQueue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +52,62 @@ class Delivery:
     message: Outgoing
     result: DeliveryResult
     detail: str
+
+
+class SendQueue:
+    """Messages that wait, in order, and those in flight, by packet id; one thread owns it.
+
+    Of one key only the newest waits. Where more than `max_pending` wait, the oldest is dropped
+    (`drop_oldest`) or the new one.
+    """
+
+    def __init__(self, max_pending: int, *, drop_oldest: bool) -> None:
+        self._max_pending = max_pending
+        self._drop_oldest = drop_oldest
+        self._waiting: OrderedDict[str, Outgoing] = OrderedDict()
+        self._in_flight: OrderedDict[int, Outgoing] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._in_flight)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
+
+    def add(self, message: Outgoing, *, always: bool = False) -> Outgoing | None:
+        """Put at the end; gives the message that had to be dropped, if one had to (never with `always`)."""
+        replaced = self._waiting.pop(message.key, None)
+        dropped = None
+        if replaced is None and not always and len(self._waiting) >= self._max_pending:
+            if not self._drop_oldest:
+                return message
+            dropped = self._waiting.popitem(last=False)[1]
+        self._waiting[message.key] = message
+        return dropped
+
+    def put_first(self, messages: Sequence[Outgoing]) -> None:
+        """Put in front of all that waits, in their order, in place of what waits under their keys."""
+        for message in reversed(messages):
+            self._waiting[message.key] = message
+            self._waiting.move_to_end(message.key, last=False)
+
+    def take(self) -> Outgoing:
+        """The first that waits; raises `KeyError` where none does."""
+        return self._waiting.popitem(last=False)[1]
+
+    def sent(self, packet_id: int, message: Outgoing) -> None:
+        """`message` is in flight under that id."""
+        self._in_flight[packet_id] = message
+
+    def settled(self, packet_id: int) -> Outgoing | None:
+        """The message that was in flight under that id, which it no longer is."""
+        return self._in_flight.pop(packet_id, None)
+
+    def take_back(self) -> None:
+        """What was in flight waits again, before the rest and in its order; a newer one of its key wins."""
+        self.put_first([m for m in self._in_flight.values() if m.key not in self._waiting])
+        self._in_flight.clear()
