@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from edge.depth import Mask
 
-__all__ = ["FramingConfig", "View", "view_of"]
+__all__ = ["FramingConfig", "View", "box_of", "view_of"]
 
 _Float = npt.NDArray[np.float32]
 _Pixels = TypeVar("_Pixels", npt.NDArray[np.uint8], npt.NDArray[np.float32])
@@ -24,7 +24,8 @@ class FramingConfig(BaseModel):
     """What the model is shown of the frame.
 
     `whole`: the frame, stretched to a square as in the paper, or letter-boxed; `roi`: a fixed rectangle
-    (x, y, width, height in pixels); `part`: a square of `window_px` around the part, found from depth.
+    (x, y, width, height in pixels); `part`: a square of `window_px` around the part, found from depth, and
+    with `upright` turned so that the part's long axis lies along x, its heavier half to the left.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +34,7 @@ class FramingConfig(BaseModel):
     fit: Literal["stretch", "letterbox"] = "stretch"
     roi_px: tuple[int, int, int, int] | None = None
     window_px: int | None = Field(default=None, ge=16)
+    upright: bool = False
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -112,6 +114,36 @@ class View:
         return self.size_px[0] / side * depth_m / fx_px
 
 
+def box_of(part: Mask, *, upright: bool) -> View:
+    """The box around a mask (H, W) that is not empty, along the frame's axes or the part's own.
+
+    The part's own axis is that of the mask's largest second moment; its sign is that of the third moment
+    along it, so that the half that reaches further, and so weighs less, points to the right. A part
+    without a long axis has none to be turned by: its angle is then as random as it lies.
+    """
+    angle_deg = 0.0
+    if upright:
+        moment = cv2.moments(part.astype(np.uint8), binaryImage=True)
+        angle = 0.5 * math.atan2(2.0 * moment["mu11"], moment["mu20"] - moment["mu02"])
+        x, y = math.cos(angle), math.sin(angle)
+        skew = (
+            x**3 * moment["mu30"]
+            + 3 * x**2 * y * moment["mu21"]
+            + 3 * x * y**2 * moment["mu12"]
+            + y**3 * moment["mu03"]
+        )
+        angle_deg = math.degrees(angle) + (180.0 if skew < 0 else 0.0)
+    points = cv2.findNonZero(part.astype(np.uint8))  # (k, 1, 2)
+    hull = cv2.convexHull(points)[:, 0, :].astype(np.float64)  # (j, 2) x, y
+    radians = math.radians(angle_deg)
+    turn = np.array([[math.cos(radians), -math.sin(radians)], [math.sin(radians), math.cos(radians)]])
+    own = hull @ turn  # along the part's axes
+    low, high = own.min(axis=0), own.max(axis=0)
+    centre = turn @ ((low + high) / 2)
+    size = high - low + 1.0
+    return View((float(centre[0]), float(centre[1])), (float(size[0]), float(size[1])), angle_deg)
+
+
 def _like(array: npt.NDArray[np.integer[Any] | np.floating[Any]], image: _Pixels) -> _Pixels:
     """OpenCV keeps the dtype; its annotations don't say so."""
     return np.asarray(array, dtype=image.dtype)
@@ -120,19 +152,18 @@ def _like(array: npt.NDArray[np.integer[Any] | np.floating[Any]], image: _Pixels
 def view_of(config: FramingConfig, width_px: int, height_px: int, part: Mask, angle_deg: float = 0.0) -> View:
     """The view of a frame that the configuration asks for; `part` (H, W) is the coarse foreground.
 
-    A window lies around the middle of the part's bounding box. An empty `part` gives the frame's middle:
-    whether there is a part is for the caller to ask.
+    A window lies around the middle of the part's box, at its angle plus `angle_deg`. An empty `part`
+    gives the frame's middle: whether there is a part is for the caller to ask.
     """
     if config.mode == "roi" and config.roi_px is not None:
         x, y, w, h = config.roi_px
         return View((x + (w - 1) / 2, y + (h - 1) / 2), (w, h), angle_deg)
     if config.mode == "part" and config.window_px is not None:
-        columns, rows = np.flatnonzero(part.any(axis=0)), np.flatnonzero(part.any(axis=1))
-        if columns.size == 0:
-            middle = ((width_px - 1) / 2, (height_px - 1) / 2)
-        else:
-            middle = (float(columns[0] + columns[-1]) / 2, float(rows[0] + rows[-1]) / 2)
-        return View(middle, (config.window_px, config.window_px), angle_deg)
+        size = (float(config.window_px), float(config.window_px))
+        if not bool(part.any()):
+            return View(((width_px - 1) / 2, (height_px - 1) / 2), size, angle_deg)
+        box = box_of(part, upright=config.upright)
+        return View(box.centre_px, size, box.angle_deg + angle_deg)
     side = float(max(width_px, height_px))
-    size = (side, side) if config.fit == "letterbox" else (float(width_px), float(height_px))
-    return View(((width_px - 1) / 2, (height_px - 1) / 2), size, angle_deg)
+    whole = (side, side) if config.fit == "letterbox" else (float(width_px), float(height_px))
+    return View(((width_px - 1) / 2, (height_px - 1) / 2), whole, angle_deg)

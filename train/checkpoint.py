@@ -1,0 +1,139 @@
+"""A trained model on disk: safetensors with the configuration in its header, and what export needs beside it.
+
+::
+
+    <run>/
+      model.safetensors     weights of teacher and student, feature statistics; configuration in the header
+      golden.safetensors    the preprocessed tensors of a few held-out good parts
+      training.json         loss curves, scores of the held-out good parts
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import save as save_tensors
+
+from edge.errors import TrainingError
+from edge.preprocessing import Preprocessing
+from edge.sealed import write_atomically
+from train.config import TrainConfig
+from train.features import load_backbone
+from train.model import DistillationModel
+
+__all__ = ["Golden", "RunInfo", "TrainingLog", "load_golden", "load_log", "load_model", "save_run"]
+
+MODEL_FILE = "model.safetensors"
+GOLDEN_FILE = "golden.safetensors"
+LOG_FILE = "training.json"
+FORMAT = "edge-inspect.distillation.1"
+
+Golden = Mapping[str, Mapping[str, npt.NDArray[np.generic]]]
+"""Name of a sample → its tensors by name, each with a batch axis of 1."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RunInfo(_Frozen):
+    """The header of a checkpoint: all that is needed to build the model anew, and where it comes from."""
+
+    product: str
+    config: TrainConfig
+    preprocessing: Preprocessing
+    backbone_sha256: str
+    provenance: dict[str, str | int | float | bool]
+
+
+class TrainingLog(_Frozen):
+    """What training saw: the loss of every step, and the scores of the good parts held out."""
+
+    teacher_loss: tuple[float, ...]
+    student_loss: tuple[float, ...]
+    validation_scores: dict[str, float]
+
+
+def save_run(folder: Path, model: DistillationModel, info: RunInfo, log: TrainingLog, golden: Golden) -> None:
+    """Write a run; the model's file comes last, so that a folder that has it has all.
+
+    Raises `TrainingError`.
+    """
+    state = {name: value.contiguous() for name, value in model.state_dict().items()}
+    flat = {
+        f"{sample}/{name}": np.ascontiguousarray(a)
+        for sample, parts in golden.items()
+        for name, a in parts.items()
+    }
+    metadata = {"format": FORMAT, "run": info.model_dump_json()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / GOLDEN_FILE, save_arrays(flat))
+        write_atomically(folder / LOG_FILE, log.model_dump_json(indent=1).encode())
+        write_atomically(folder / MODEL_FILE, save_tensors(state, metadata))
+    except OSError as error:
+        raise TrainingError(f"{folder}: the run can't be written ({error.strerror})") from error
+
+
+def load_model(folder: Path) -> tuple[DistillationModel, RunInfo]:
+    """The model of a run, in eval mode, with its backbone.
+
+    Raises `TrainingError` where the checkpoint is none, is damaged, or the backbone's weights on this
+    machine are not those that it was trained with.
+    """
+    path = folder / MODEL_FILE
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise TrainingError(f"{path}: is of format {metadata.get('format')!r}, must be {FORMAT!r}")
+            info = RunInfo.model_validate_json(metadata["run"])
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    except FileNotFoundError as error:
+        raise TrainingError(f"{path}: no such checkpoint; make one with edge-train --out {folder}") from error
+    except (OSError, SafetensorError, ValidationError, KeyError) as error:
+        raise TrainingError(f"{path}: is not a checkpoint this version can read: {error}") from error
+    backbone = load_backbone(info.config.backbone, info.preprocessing.map_cells)
+    if backbone.sha256 != info.backbone_sha256:
+        raise TrainingError(
+            f"{path}: was trained on backbone weights {info.backbone_sha256[:12]}…, here are "
+            f"{backbone.sha256[:12]}…; install the same weights, or train again"
+        )
+    model = DistillationModel(info.config, info.preprocessing, backbone)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise TrainingError(f"{path}: its weights don't fit its own configuration: {error}") from error
+    model.eval()
+    return model, info
+
+
+def load_log(folder: Path) -> TrainingLog:
+    """The training log of a run; raises `TrainingError`."""
+    path = folder / LOG_FILE
+    try:
+        return TrainingLog.model_validate(json.loads(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: can't be read: {error}") from error
+
+
+def load_golden(folder: Path) -> dict[str, dict[str, npt.NDArray[np.generic]]]:
+    """The golden samples of a run; raises `TrainingError`."""
+    path = folder / GOLDEN_FILE
+    try:
+        flat = load_arrays(path)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{path}: can't be read: {error}") from error
+    golden: dict[str, dict[str, npt.NDArray[np.generic]]] = {}
+    for key, array in flat.items():
+        sample, _, name = key.rpartition("/")
+        golden.setdefault(sample, {})[name] = array
+    return golden

@@ -1,0 +1,90 @@
+"""edge-train: from good parts to a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edge.commands.common import ended_by_errors
+from edge.strict_yaml import load_strict_yaml
+from train.commands.progress import Bars
+from train.config import TrainConfig
+from train.datasets import Format, open_dataset
+from train.training import train_run, use_cpu_well
+from train.views import FeatureCache
+
+__all__ = ["main"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+def default_cache() -> Path:
+    """Where features are kept between runs: below XDG_CACHE_HOME, or ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "edge-inspect" / "features"
+
+
+def parse_scales(text: str) -> tuple[int, ...]:
+    """`1,2,4` → (1, 2, 4)."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a list of whole numbers such as 1,2,4") from error
+
+
+@app.command()
+def train(
+    *,
+    data: Annotated[Path, typer.Option(help="Folder of the data set.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the run; must not hold one yet.", show_default=False)],
+    layout: Annotated[Format, typer.Option("--format", help="How the data set is laid out.")] = "captures",
+    category: Annotated[
+        str | None, typer.Option(help="Category (MVTec 3D-AD) or product (captures).")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML of a training configuration.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Overrides the configuration's seed.")] = None,
+    scales: Annotated[str | None, typer.Option(help="Overrides the scales; 1 alone is AST.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the feature cache.")] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no features between runs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+) -> None:
+    """Train on good parts: a teacher that knows what they look like, a student that imitates it.
+
+    Example: [bold]edge-train --data captures/gland --out runs/gland[/bold]
+    """
+    with ended_by_errors():
+        chosen = TrainConfig() if config is None else load_strict_yaml(config, TrainConfig)
+        chosen = _overridden(chosen, seed, scales)
+        use_cpu_well()
+        dataset = open_dataset(data, layout, category, chosen.held_out_share)
+        features = FeatureCache(None if no_cache else cache or default_cache())
+        info = train_run(dataset, chosen, out, cache=features, progress=Bars(), note={})
+    if as_json:
+        typer.echo(json.dumps({"run": str(out), **info.model_dump(mode="json")}))
+    else:
+        window = info.preprocessing.framing.window_px
+        Console().print(
+            f"{out}: trained on {info.provenance['train_parts']} good parts, "
+            f"{info.provenance['validation_parts']} held out for the threshold"
+            + (f", window {window} px" if window else "")
+        )
+        Console().print(f"next: edge-export --run {out} --out bundles/{info.product}", highlight=False)
+
+
+def _overridden(config: TrainConfig, seed: int | None, scales: str | None) -> TrainConfig:
+    values = config.model_dump()
+    if seed is not None:
+        values["seed"] = seed
+    if scales is not None:
+        values["distillation"]["scales"] = parse_scales(scales)
+    return TrainConfig.model_validate(values)
+
+
+def main() -> None:
+    """Entry point of `edge-train`."""
+    app()
