@@ -13,12 +13,21 @@ import typer
 from rich.console import Console
 
 from edge.errors import EdgeError
+from edge.inspection import Outcome
 
-__all__ = ["ended_by_errors", "run_command", "set_up_logging"]
+__all__ = ["OUTCOME_STYLES", "ended_by_errors", "run_command", "set_up_logging"]
 
 _Result = TypeVar("_Result")
 
 INTERRUPTED = 130
+
+OUTCOME_STYLES = {
+    Outcome.PASS: "green",
+    Outcome.FAIL: "bold red",
+    Outcome.NO_DECISION: "yellow",
+    Outcome.ERROR: "bold magenta",
+}
+"""How rich shows each outcome."""
 
 # systemd reads a syslog level in angle brackets from the start of a line (sd-daemon(3)).
 _JOURNAL_LEVELS = {
