@@ -5,7 +5,8 @@ PNGs, whose chunks carry a CRC-32 each: with that every damaged image is found. 
 damage to the tables' structure. The small texts beside the images have no checksum: here they have to be
 complete and well-formed (librealsense searches for ever for a topic whose name is damaged), and the depth
 unit and the intrinsics, which stand there more than once, have to agree. A changed digit of the extrinsics
-is not found.
+is not found. librealsense 2.58 packs each message with Zstandard, without a checksum: of such a file only the
+frames are counted.
 """
 
 from __future__ import annotations
@@ -37,16 +38,20 @@ _OPTION = re.compile(r"(/device_\d+/sensor_\d+/option/\w+)/(?:value|description)
 _OPTION_UNIT = re.compile(r"/device_\d+/sensor_\d+/option/Depth_Units/value")
 _UNIT = re.compile(rb"depth_units=([^;\x00]*)")
 _NUMBER = re.compile(rb"Frame number=(\d+);")
+_ZSTANDARD = b"\x28\xb5\x2f\xfd"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Db3Contents:
-    """What a `.db3` holds; `unchecked_images` are stored in a form that has no checksum of its own."""
+    """What a `.db3` holds; `unchecked_images` are stored in a form that has no checksum of its own.
+
+    `depth_unit_m` is None where it can't be read without librealsense (2.58).
+    """
 
     depth_frames: int
     colour_frames: int
-    depth_unit_m: float
+    depth_unit_m: float | None
     unchecked_images: int
 
 
@@ -71,10 +76,12 @@ def check_db3(path: Path) -> Db3Contents:
 def _check(path: Path, database: sqlite3.Connection) -> Db3Contents:
     verdict = database.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if verdict != b"ok":
-        raise RecordingCorrupt(f"{path}: is damaged (SQLite says: {verdict.decode(errors='replace')})")
+        says = " ".join(verdict.decode(errors="replace").split())
+        raise RecordingCorrupt(f"{path}: is damaged (SQLite says: {says})")
     topics = {key: name.decode("ascii") for key, name in database.execute("SELECT id, name FROM topics")}
-    _check_topics(path, topics)
-    _check_texts(path, database)
+    packed = _is_packed(database)
+    _check_topics(path, topics, packed=packed)
+    _check_texts(path, database, packed=packed)
     images: dict[str, int] = {"Depth": 0, "Color": 0}
     texts: dict[str, list[bytes]] = {"Depth": [], "Color": []}
     unchecked = 0
@@ -99,38 +106,45 @@ def _check(path: Path, database: sqlite3.Connection) -> Db3Contents:
                 f"{path}: {count} {stream} images but {len(texts[stream])} descriptions of them; "
                 "the recording was cut off"
             )
-        _check_numbers(path, stream, texts[stream])
-    _check_intrinsics(path, database, topics)
+        if not packed:
+            _check_numbers(path, stream, texts[stream])
+    if not packed:
+        _check_intrinsics(path, database, topics)
     return Db3Contents(
         depth_frames=images["Depth"],
         colour_frames=images["Color"],
-        depth_unit_m=_depth_unit_m(path, database, topics, texts["Depth"]),
+        depth_unit_m=None if packed else _depth_unit_m(path, database, topics, texts["Depth"]),
         unchecked_images=unchecked,
     )
 
 
-def _check_topics(path: Path, topics: dict[int, str]) -> None:
+def _is_packed(database: sqlite3.Connection) -> bool:
+    first = database.execute("SELECT data FROM messages ORDER BY id LIMIT 1").fetchone()
+    return first is not None and bytes(first[0]).startswith(_ZSTANDARD)
+
+
+def _check_topics(path: Path, topics: dict[int, str], *, packed: bool) -> None:
+    parts = ["info", "camera_info", "image/metadata"] + ([] if packed else ["image/camera_info"])
     names = set(topics.values())
     needed = {"/file_version", "/device_0/info", "/device_0/sensor_0/info"}
     for name in names:
         if stream := _STREAM.fullmatch(name):
-            needed |= {
-                f"{stream[1]}/{part}"
-                for part in ("info", "camera_info", "image/metadata", "image/camera_info")
-            }
+            needed |= {f"{stream[1]}/{part}" for part in parts}
         elif option := _OPTION.fullmatch(name):
             needed |= {f"{option[1]}/value", f"{option[1]}/description"}
     if missing := sorted(needed - names):
         raise RecordingCorrupt(f"{path}: is damaged: it has no {missing[0]}")
 
 
-def _check_texts(path: Path, database: sqlite3.Connection) -> None:
+def _check_texts(path: Path, database: sqlite3.Connection, *, packed: bool) -> None:
     """Each topic has a message, and each text (CDR: 4 bytes of encapsulation, length, text, 0) is whole."""
     for name, kind, key in database.execute("SELECT name, type, id FROM topics").fetchall():
         count = 0
         for row, data in _rows(database, key):
             count += 1
-            if kind == b"std_msgs/msg/String" and not _is_text(data):
+            if packed != data.startswith(_ZSTANDARD):
+                raise RecordingCorrupt(f"{path}: the message in row {row} ({name.decode()}) is damaged")
+            if not packed and kind == b"std_msgs/msg/String" and not _is_text(data):
                 raise RecordingCorrupt(f"{path}: the text in row {row} ({name.decode()}) is damaged")
         if count == 0:
             raise RecordingCorrupt(f"{path}: is damaged: it has no message of {name.decode()}")

@@ -67,11 +67,11 @@ class RealSenseSource(FrameSource):
         if self._pipeline is not None:
             raise CameraError(f"{self._name}: is open already")
         self._rs = rs = import_librealsense()
-        # `pipeline.start()` would wait 15 s for a camera to be plugged in; asking takes 0.1 s.
-        self._device = self._given if self._given is not None else self._find()
-        self._name = self._info(rs.camera_info.serial_number) or self._name
-        self._recorder = Recorder(self._config.record_to) if self._config.record_to else None
         try:
+            # `pipeline.start()` would wait 15 s for a camera to be plugged in; asking takes 0.1 s.
+            self._device = self._given if self._given is not None else self._find()
+            self._name = self._info(rs.camera_info.serial_number) or self._name
+            self._recorder = Recorder(self._config.record_to) if self._config.record_to else None
             self._start()
         except RuntimeError as error:
             self._give_up()
@@ -102,6 +102,7 @@ class RealSenseSource(FrameSource):
         for stream, pixels in ((rs.stream.depth, rs.format.z16), (rs.stream.color, rs.format.rgb8)):
             streams.enable_stream(stream, config.width_px, config.height_px, pixels, config.fps)
         if self._recorder is not None:
+            self._recorder.check_librealsense(self._version())
             self._recorder.check_unit(self._unit_m)
             streams.enable_record_to_file(str(self._recorder.partial))
         pipeline = rs.pipeline()
@@ -144,10 +145,10 @@ class RealSenseSource(FrameSource):
         while (left_s := deadline_s - time.monotonic()) > 0:
             try:
                 arrived, frame = self._queue.try_wait_for_frame(max(1, int(left_s * 1000)))
+                if arrived and frame.is_frameset() and (pair := reader.pair(frame.as_frameset())) is not None:
+                    return pair
             except RuntimeError as error:
                 raise CameraLost(f"{self._name}: {error}; check the cable, and reopen") from error
-            if arrived and frame.is_frameset() and (pair := reader.pair(frame.as_frameset())) is not None:
-                return pair
         if not self._is_plugged_in():
             raise CameraLost(f"{self._name}: is no longer on the USB bus; check cable and power, and reopen")
         raise CameraStalled(
@@ -201,10 +202,9 @@ class RealSenseSource(FrameSource):
 
     def close(self) -> None:
         recorder, reader = self._recorder, self._reader
-        version = getattr(self._rs, "__version__", "unknown")
         self._release()
         if recorder is not None and reader is not None:
-            recorder.finish(self._unit_m, self._health.frames, version)
+            recorder.finish(self._unit_m, self._health.frames, self._version())
 
     def _release(self) -> None:
         """librealsense commits a recording when the last handle on pipeline, profile and device is gone."""
@@ -241,10 +241,16 @@ class RealSenseSource(FrameSource):
         if self._given is not None:
             return True
         key = self._rs.camera_info.serial_number
-        return any(
-            device.supports(key) and device.get_info(key) == self._name
-            for device in self._context.query_devices()
-        )
+        try:
+            return any(
+                device.supports(key) and device.get_info(key) == self._name
+                for device in self._context.query_devices()
+            )
+        except RuntimeError:  # it went away while it was asked
+            return False
+
+    def _version(self) -> str:
+        return str(getattr(self._rs, "__version__", ""))  # 2.57 does not say
 
     def _info(self, key: Any) -> str | None:
         return str(self._device.get_info(key)) if self._device.supports(key) else None
@@ -252,7 +258,10 @@ class RealSenseSource(FrameSource):
     def _temperature_c(self) -> float | None:
         sensor = depth_sensor(self._rs, self._device, self._name)
         option = self._rs.option.asic_temperature
-        return float(sensor.get_option(option)) if sensor.supports(option) else None
+        try:
+            return float(sensor.get_option(option)) if sensor.supports(option) else None
+        except RuntimeError:  # a camera may be too busy to say; health does without
+            return None
 
     def _details(self) -> dict[str, str]:
         rs, reader = self._rs, self._reader

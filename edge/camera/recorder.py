@@ -13,7 +13,14 @@ from edge.errors import CameraError, RecordingCorrupt
 from edge.sealed import file_sha256, write_atomically
 from edge.version import __version__
 
-__all__ = ["Recorder", "RecordingSidecar", "read_sidecar", "sidecar_path"]
+__all__ = ["UNFINISHED", "Recorder", "RecordingSidecar", "read_sidecar", "sidecar_path"]
+
+
+UNFINISHED = ".unfinished.db3"
+"""How the name of a recording ends until it is whole."""
+
+_OLDEST = (2, 59)
+"""From here on librealsense writes images as PNGs, each with its CRC."""
 
 
 class RecordingSidecar(BaseModel):
@@ -60,12 +67,21 @@ class Recorder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.partial = path.with_name(f"{path.stem}.unfinished.db3")
+        self.partial = path.with_name(path.stem + UNFINISHED)
         for taken in (path, sidecar_path(path), self.partial):
             if taken.exists():
                 raise CameraError(f"{taken}: exists and is not overwritten; choose another record_to")
         if not path.parent.is_dir():
             raise CameraError(f"{path.parent}: is not a folder; create it, or choose another record_to")
+
+    def check_librealsense(self, version: str) -> None:
+        """Refuse a release that writes another format, or one that can't be verified."""
+        numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+        if numbers < _OLDEST:
+            raise CameraError(
+                f"{self.path}: recording needs librealsense {_OLDEST[0]}.{_OLDEST[1]} or later, "
+                f"{version or 'an older one'} is installed; upgrade pyrealsense2"
+            )
 
     def check_unit(self, depth_unit_m: float) -> None:
         """librealsense writes the depth unit with six decimals; refuse one that would come back wrong."""
@@ -93,14 +109,19 @@ class Recorder:
                 f"{self.partial}: holds {contents.depth_frames} frames of {delivered} that were delivered; "
                 "the disk is full, or too slow: record at a lower fps"
             )
-        with self.partial.open("rb") as file:
-            os.fsync(file.fileno())
-        sidecar = RecordingSidecar(
-            frames=contents.depth_frames,
-            depth_unit_m=depth_unit_m,
-            librealsense=librealsense,
-            edge_inspect=__version__,
-            sha256=file_sha256(self.partial),
-        )
-        write_atomically(sidecar_path(self.path), (sidecar.model_dump_json(indent=2) + "\n").encode())
-        self.partial.rename(self.path)
+        try:
+            with self.partial.open("rb") as file:
+                os.fsync(file.fileno())
+            sidecar = RecordingSidecar(
+                frames=contents.depth_frames,
+                depth_unit_m=depth_unit_m,
+                librealsense=librealsense,
+                edge_inspect=__version__,
+                sha256=file_sha256(self.partial),
+            )
+            write_atomically(sidecar_path(self.path), (sidecar.model_dump_json(indent=2) + "\n").encode())
+            self.partial.rename(self.path)
+        except OSError as error:
+            raise CameraError(
+                f"{self.partial}: can't be finished ({error.strerror}); make room, then record again"
+            ) from error

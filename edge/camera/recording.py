@@ -12,7 +12,7 @@ from edge.camera.db3 import check_db3
 from edge.camera.librealsense import import_librealsense
 from edge.camera.pairs import Pair, PairReader
 from edge.camera.probe import probe_recording
-from edge.camera.recorder import read_sidecar, sidecar_path
+from edge.camera.recorder import UNFINISHED, read_sidecar, sidecar_path
 from edge.camera.source import FrameSource, SourceHealth
 from edge.errors import CameraError, CameraStalled, RecordingCorrupt
 from edge.frame import Frame
@@ -81,47 +81,53 @@ class RecordingSource(FrameSource):
         path = self._path
         if not path.is_file():
             raise CameraError(f"{path}: is not there; mend camera.path")
-        details: dict[str, str] = {}
+        if path.name.endswith(UNFINISHED):
+            raise RecordingCorrupt(
+                f"{path}: was never finished, its last frames are missing; rename it to play what it holds"
+            )
         sidecar = read_sidecar(path)
+        if sidecar is not None and (digest := file_sha256(path)) != sidecar.sha256:
+            raise RecordingCorrupt(
+                f"{path}: differs from the sha256 in {sidecar_path(path).name} ({digest[:12]}…, "
+                f"{sidecar.sha256[:12]}… was recorded); it was damaged or changed: copy it again"
+            )
+        guarantee = self._count()
         if sidecar is None:
-            details["sha256"] = f"not checked: there is no {sidecar_path(path).name}"
-        else:
-            if (digest := file_sha256(path)) != sidecar.sha256:
-                raise RecordingCorrupt(
-                    f"{path}: differs from the sha256 in {sidecar_path(path).name} ({digest[:12]}…, "
-                    f"{sidecar.sha256[:12]}… was recorded); it was damaged or changed: copy it again"
-                )
-            details["sha256"] = _VERIFIED
-            details["recorded_by_librealsense"] = sidecar.librealsense or "unknown"
-        if path.suffix == ".db3":
-            database = check_db3(path)
-            self._expected, self._unit_m = database.depth_frames, database.depth_unit_m
-            images_checked, all_checked = database.unchecked_images == 0, False
-        else:
-            bag = check_bag(path)
-            self._expected, self._unit_m = bag.depth_frames, None
-            images_checked = all_checked = bag.has_checksums
-        if sidecar is not None and sidecar.frames != self._expected:
+            return {
+                "sha256": f"not checked: there is no {sidecar_path(path).name}",
+                "damage": f"none found; {guarantee}",
+            }
+        if sidecar.frames != self._expected:
             raise RecordingCorrupt(
                 f"{path}: holds {self._expected} frames, {sidecar_path(path).name} says {sidecar.frames}"
             )
-        if sidecar is not None:
-            details["damage"] = "none: every byte is as it was recorded"
-            if None not in (self._unit_m, sidecar.depth_unit_m) and self._unit_m != sidecar.depth_unit_m:
-                raise RecordingCorrupt(
-                    f"{path}: counts depth in {self._unit_m} m, {sidecar_path(path).name} says "
-                    f"{sidecar.depth_unit_m} m"
-                )
-        elif all_checked:
-            details["damage"] = "none found; every chunk carries a checksum"
-        elif images_checked:
-            details["damage"] = (
-                "none found; every image carries a CRC, the extrinsics beside them do not: a changed digit "
-                "of those would not be noticed"
+        if None not in (self._unit_m, sidecar.depth_unit_m) and self._unit_m != sidecar.depth_unit_m:
+            raise RecordingCorrupt(
+                f"{path}: counts depth in {self._unit_m} m, {sidecar_path(path).name} says "
+                f"{sidecar.depth_unit_m} m"
             )
+        return {
+            "sha256": _VERIFIED,
+            "damage": "none: every byte is as it was recorded",
+            "recorded_by_librealsense": sidecar.librealsense or "unknown",
+        }
+
+    def _count(self) -> str:
+        """Count the frames that must come, and say what the file's own checksums vouch for."""
+        if self._path.suffix == ".db3":
+            database = check_db3(self._path)
+            self._expected, self._unit_m = database.depth_frames, database.depth_unit_m
+            if database.unchecked_images == 0:
+                return (
+                    "every image carries a CRC, the extrinsics beside them do not: a changed digit of those "
+                    "would not be noticed"
+                )
         else:
-            details["damage"] = "none found; the images carry no checksum: a changed pixel is not noticed"
-        return details
+            bag = check_bag(self._path)
+            self._expected, self._unit_m = bag.depth_frames, None
+            if bag.has_checksums:
+                return "every chunk carries a checksum"
+        return "the images carry no checksum: a changed pixel is not noticed"
 
     def _start(self, rs: Any) -> None:
         streams = rs.config()
@@ -176,12 +182,13 @@ class RecordingSource(FrameSource):
         while time.monotonic() < deadline_s:
             try:
                 arrived, frames = self._pipeline.try_wait_for_frames(_SLICE_MS)
+                pair = reader.pair(frames) if arrived else None
             except RuntimeError as error:
                 raise RecordingCorrupt(f"{self._path}: librealsense gave up ({error})") from error
+            if pair is not None:
+                return pair
             if arrived:
                 quiet = 0
-                if (pair := reader.pair(frames)) is not None:
-                    return pair
             elif self._playback.current_status() == self._rs.playback_status.stopped:
                 quiet += 1
                 if quiet >= _QUIET_SLICES or self._health.frames >= self._expected:

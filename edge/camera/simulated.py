@@ -50,12 +50,11 @@ class SimulatedSource(FrameSource):
             device=camera.device,
             part_of=self._part_of,
         )
-        truth = TruthLog(self._config.truth_to) if self._config.truth_to else None
+        live.open()
         try:
-            live.open()
+            truth = TruthLog(self._config.truth_to) if self._config.truth_to else None
         except CameraError:
-            if truth is not None:
-                truth.close()
+            live.close()
             raise
         self._camera, self._live, self._truth = camera, live, truth
         self._next = 0
@@ -72,10 +71,11 @@ class SimulatedSource(FrameSource):
         if wait_s > timeout_s:
             raise CameraStalled(f"{self.name}: the next part comes in {wait_s - timeout_s:.1f} s")
         self._due_s = max(self._due_s, time.monotonic() - self._config.interval_s) + self._config.interval_s
+        z16 = z16_from_depth_m(shot.depth_m, self._scene.depth_unit_m)
         if self._truth is not None:
             self._truth.write(self._next, shot)
         self._part_id = shot.part_id
-        self._camera.push(self._next + 1, shot.rgb, z16_from_depth_m(shot.depth_m, self._scene.depth_unit_m))
+        self._camera.push(self._next + 1, shot.rgb, z16)
         self._next += 1
         frame = self._live.read(timeout_s)
         self._health = self._live.health()

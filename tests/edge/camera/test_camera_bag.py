@@ -1,4 +1,4 @@
-"""`.bag` recordings of librealsense before 2.58, made by such a librealsense in a process of its own."""
+"""Recordings of earlier librealsenses, made by them in processes of their own: `.bag`, and 2.58's `.db3`."""
 
 from __future__ import annotations
 
@@ -19,29 +19,32 @@ from edge.errors import RecordingCorrupt
 from edge.frame import Frame
 from edge.sealed import file_sha256
 
-OLD = "2.57.7.10387"
+OLD = "2.57.7.10387"  # the last that writes .bag
+PACKED = "2.58.2.10647"  # writes .db3 with Zstandard
 FRAMES = 5
 
 
-@pytest.fixture(scope="session")
-def old_librealsense() -> Path:
-    """A folder with the last librealsense that writes `.bag`; installed once, under build/."""
-    folder = Path(__file__).parents[3] / "build" / f"librealsense-{OLD}"
+def _librealsense(version: str) -> Path:
+    """A folder with another librealsense than the installed one; filled once, under build/."""
+    folder = Path(__file__).parents[3] / "build" / f"librealsense-{version}"
     if not (folder / "pyrealsense2").is_dir():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        subprocess.run([*command, "--target", str(folder), f"pyrealsense2=={OLD}"], check=True)
+        subprocess.run([*command, "--target", str(folder), f"pyrealsense2=={version}"], check=True)
     return folder
 
 
-@pytest.fixture(scope="session")
-def bag(old_librealsense: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    path = tmp_path_factory.mktemp("bag") / "noise.bag"
+def _record(version: str, path: Path) -> bytes:
     subprocess.run(
         [sys.executable, str(Path(__file__).parent / "bag_writer.py"), str(path), str(FRAMES)],
         check=True,
-        env={**os.environ, "PYTHONPATH": str(old_librealsense)},
+        env={**os.environ, "PYTHONPATH": str(_librealsense(version))},
     )
     return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return _record(OLD, tmp_path_factory.mktemp("bag") / "noise.bag")
 
 
 def _play(path: Path) -> list[Frame]:
@@ -111,4 +114,15 @@ def test_a_sidecar_finds_every_flip(bag: bytes, tmp_path: Path) -> None:
     damaged[50] ^= 1
     path.write_bytes(damaged)
     with pytest.raises(RecordingCorrupt, match="sha256"):
+        _play(path)
+
+
+def test_a_packed_db3_plays_and_says_that_it_has_no_checksums(noise_scene: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.db3"
+    data = _record(PACKED, path)
+    assert _is_whole(_play(path), noise_scene(FRAMES))
+    with RecordingSource(RecordingCamera(path=path)) as source:
+        assert "no checksum" in source.health().details["damage"]
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(RecordingCorrupt):
         _play(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -300,6 +302,33 @@ def test_recording_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     source.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.db3", "a.db3.json"]
     assert len(_play(tmp_path / "a.db3")) == 1
+
+
+def test_a_killed_recorder_leaves_no_recording(tmp_path: Path) -> None:
+    path = tmp_path / "a.db3"
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from pathlib import Path\n"
+        "from conftest import NoiseScene\n"
+        "from edge.camera.config import SimulatedCamera\n"
+        "from edge.camera.simulated import SimulatedSource\n"
+        f"config = SimulatedCamera(product='noise', record_to=Path({str(path)!r}))\n"
+        "with SimulatedSource(config, NoiseScene(100000)) as source:\n"
+        "    for frame in source:\n"
+        "        print(frame.seq, flush=True)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as recorder:
+        assert recorder.stdout is not None
+        for line in recorder.stdout:
+            if int(line) == 20:
+                break
+        recorder.kill()
+    assert not path.exists()
+    assert not sidecar_path(path).exists()
+    unfinished = tmp_path / "a.unfinished.db3"
+    assert unfinished.exists()
+    with pytest.raises(RecordingCorrupt, match="never finished"):
+        RecordingSource(RecordingCamera(path=unfinished)).open()
 
 
 def test_recording_without_a_frame_leaves_nothing(tmp_path: Path) -> None:
