@@ -135,7 +135,7 @@ class BrokerConfig(_Section):
     connect_timeout_s: PositiveFloat = Field(default=5.0, le=60)
     max_in_flight: int = Field(default=20, ge=1, le=1000)
     max_pending_verdicts: int = Field(default=10_000, ge=1)
-    max_pending_pictures: int = Field(default=64, ge=1)
+    max_pending_picture_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     max_packet_bytes: int = Field(default=4 * 1024 * 1024, ge=4096, le=268_435_455)
 
     @model_validator(mode="after")

@@ -27,7 +27,7 @@ from pydantic import SecretStr
 
 from edge.config import BrokerConfig
 from edge.errors import BrokerRefused, BrokerUnreachable
-from edge.outgoing import Delivery, DeliveryResult, Outgoing, SendQueue
+from edge.outgoing import Delivery, DeliveryResult, Outgoing, QueueLimit, SendQueue
 from edge.paho_client import Protocol, connect, cut, new_client, publish, tls_context
 
 __all__ = ["BrokerConnection", "ConnectionStatus"]
@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 _FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.5, 30.0
 _STEADY_AFTER_S = 10.0  # a connection that lasted so long starts the back-off anew
 _UNSUPPORTED_PROTOCOL_VERSION = 132
+_SUSPICIOUS_LOSSES = 3
 _TAKEN_OVER = "Session taken over"
 # Reasons that waiting does not mend (MQTT 5.0, section 3.2.2.2).
 _FOR_GOOD = {132, 133, 134, 135, 138, 140, 144, 149, 153, 154, 155}
@@ -95,8 +96,8 @@ class BrokerConnection:
     """Keeps one MQTT connection up and sends messages through it, in order.
 
     `will` is what the broker says when we vanish; `births(reconnected)` gives what is said first on each
-    connection; `on_delivery` is called for each message at its end, from this connection's thread. Where
-    more than `max_pending` messages wait, the oldest is dropped (`drop_oldest`) or the new one.
+    connection; `on_delivery` is called for each message at its end, from this connection's thread; `limit`
+    says how much may wait.
     """
 
     def __init__(
@@ -105,8 +106,7 @@ class BrokerConnection:
         client_id: str,
         *,
         password: SecretStr | None,
-        max_pending: int,
-        drop_oldest: bool,
+        limit: QueueLimit,
         on_delivery: Callable[[Delivery], None],
         will: Outgoing | None = None,
         births: Callable[[bool], Sequence[Outgoing]] | None = None,
@@ -133,7 +133,7 @@ class BrokerConnection:
         self._connected_at = 0.0
         self._window = config.max_in_flight
         self._max_packet = config.max_packet_bytes
-        self._queue = SendQueue(max_pending, drop_oldest=drop_oldest)
+        self._queue = SendQueue(limit)
         self._stop: _Stop | None = None
 
     @property
@@ -204,8 +204,7 @@ class BrokerConnection:
 
     def _on_event(self, event: _Event) -> None:
         if isinstance(event, Outgoing):
-            dropped = self._queue.add(event)
-            if dropped is not None:
+            for dropped in self._queue.add(event):
                 why = f"{self._queue.waiting} messages wait already"
                 self._on_delivery(Delivery(dropped, DeliveryResult.DROPPED, why))
         elif isinstance(event, _Stop):
@@ -219,8 +218,7 @@ class BrokerConnection:
         elif isinstance(event, _Answered):
             self._on_answer(event)
         elif isinstance(event, _Lost):
-            hint = "; another rig has the same identity" if event.reason == _TAKEN_OVER else ""
-            self._fail(f"the connection was lost ({event.reason}{hint})")
+            self._fail(f"the connection was lost ({event.reason}){self._suspicion(event.reason)}")
         else:
             self._on_published(event)
 
@@ -299,6 +297,14 @@ class BrokerConnection:
         self._queue.put_first(self._births(self._status.connects > 1))
         self._answered.set()
 
+    def _suspicion(self, reason: str) -> str:
+        """Two rigs of one identity throw each other off; not every broker says so (mosquitto 2.0.11)."""
+        if reason == _TAKEN_OVER:
+            return "; another rig has the same identity: mend `rig:` in one of the two configurations"
+        if self._phase is _Phase.CONNECTED and self._failures >= _SUSPICIOUS_LOSSES:
+            return "; if that goes on, look for another rig with the same identity"
+        return ""
+
     def _connect_in_earnest(self) -> None:
         """We know what the broker speaks: connect again, with will and properties."""
         self._asking = False
@@ -310,12 +316,9 @@ class BrokerConnection:
     def _refusal(self, reason: ReasonCode) -> str:
         name = reason.getName()
         if reason.value in _CREDENTIALS:
-            who = (
-                f"the user {self._config.username!r}" if self._config.username else "a client without a user"
-            )
-            return (
-                f"it refused {who} ({name}); check broker.username and the password, and the broker's rights"
-            )
+            user = self._config.username
+            who = f"the user {user!r}" if user else "a client without a user"
+            return f"it refused {who} ({name}); check broker.username, the password and the broker's rights"
         return f"it refused the connection ({name})"
 
     def _on_published(self, event: _Published) -> None:

@@ -5,6 +5,7 @@ Verdicts have a connection of their own, so that no picture can stand in their w
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from edge.messages import (
     Message,
     Verdict,
 )
-from edge.outgoing import Delivery, DeliveryResult, Outgoing
+from edge.outgoing import Delivery, DeliveryResult, Outgoing, QueueLimit
 from edge.publisher import FlushReport, Picture, picture_info
 from edge.topics import RigIdentity, Topics
 
@@ -30,6 +31,7 @@ __all__ = ["MqttPublisher"]
 _PICTURE_EXPIRY_S = 60
 _DETAIL_MAX_CHARACTERS = 500
 _REASONS_KEPT = 5
+_NO_LIMIT = sys.maxsize
 
 
 class MqttPublisher:
@@ -57,8 +59,7 @@ class MqttPublisher:
             config,
             rig.client_id("verdicts"),
             password=password,
-            max_pending=config.max_pending_verdicts,
-            drop_oldest=False,
+            limit=QueueLimit(config.max_pending_verdicts, _NO_LIMIT, drop_oldest=False),
             on_delivery=self._on_verdict_delivery,
             will=self._availability(AvailabilityState.OFFLINE, "connection_lost"),
             births=self._births,
@@ -67,8 +68,7 @@ class MqttPublisher:
             config,
             rig.client_id("pictures"),
             password=password,
-            max_pending=config.max_pending_pictures,
-            drop_oldest=True,
+            limit=QueueLimit(_NO_LIMIT, config.max_pending_picture_bytes, drop_oldest=True),
             on_delivery=self._on_picture_delivery,
         )
 

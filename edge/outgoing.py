@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-__all__ = ["Delivery", "DeliveryResult", "Outgoing", "SendQueue"]
+__all__ = ["Delivery", "DeliveryResult", "Outgoing", "QueueLimit", "SendQueue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +54,26 @@ class Delivery:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class QueueLimit:
+    """How much may wait, and what goes where that is too little."""
+
+    messages: int
+    payload_bytes: int
+    drop_oldest: bool
+
+
 class SendQueue:
     """Messages that wait, in order, and those in flight, by packet id; one thread owns it.
 
-    Of one key only the newest waits. Where more than `max_pending` wait, the oldest is dropped
-    (`drop_oldest`) or the new one.
+    Of one key only the newest waits. Where more than `limit.messages` or `limit.payload_bytes` would wait,
+    the oldest are dropped (`limit.drop_oldest`) or the new one.
     """
 
-    def __init__(self, max_pending: int, *, drop_oldest: bool) -> None:
-        self._max_pending = max_pending
-        self._drop_oldest = drop_oldest
+    def __init__(self, limit: QueueLimit) -> None:
+        self._limit = limit
         self._waiting: OrderedDict[str, Outgoing] = OrderedDict()
+        self._waiting_bytes = 0
         self._in_flight: OrderedDict[int, Outgoing] = OrderedDict()
 
     def __len__(self) -> int:
@@ -78,26 +87,31 @@ class SendQueue:
     def in_flight(self) -> int:
         return len(self._in_flight)
 
-    def add(self, message: Outgoing, *, always: bool = False) -> Outgoing | None:
-        """Put at the end; gives the message that had to be dropped, if one had to (never with `always`)."""
-        replaced = self._waiting.pop(message.key, None)
-        dropped = None
-        if replaced is None and not always and len(self._waiting) >= self._max_pending:
-            if not self._drop_oldest:
-                return message
-            dropped = self._waiting.popitem(last=False)[1]
-        self._waiting[message.key] = message
+    def add(self, message: Outgoing, *, always: bool = False) -> list[Outgoing]:
+        """Put at the end; gives the messages that had to be dropped for it (none with `always`)."""
+        if self._forget(message.key) or always or self._has_room_for(message):
+            self._put(message)
+            return []
+        if not self._limit.drop_oldest:
+            return [message]
+        dropped = []
+        while self._waiting and not self._has_room_for(message):
+            dropped.append(self.take())
+        self._put(message)
         return dropped
 
     def put_first(self, messages: Sequence[Outgoing]) -> None:
         """Put in front of all that waits, in their order, in place of what waits under their keys."""
         for message in reversed(messages):
-            self._waiting[message.key] = message
+            self._forget(message.key)
+            self._put(message)
             self._waiting.move_to_end(message.key, last=False)
 
     def take(self) -> Outgoing:
         """The first that waits; raises `KeyError` where none does."""
-        return self._waiting.popitem(last=False)[1]
+        message = self._waiting.popitem(last=False)[1]
+        self._waiting_bytes -= len(message.payload)
+        return message
 
     def sent(self, packet_id: int, message: Outgoing) -> None:
         """`message` is in flight under that id."""
@@ -111,3 +125,20 @@ class SendQueue:
         """What was in flight waits again, before the rest and in its order; a newer one of its key wins."""
         self.put_first([m for m in self._in_flight.values() if m.key not in self._waiting])
         self._in_flight.clear()
+
+    def _has_room_for(self, message: Outgoing) -> bool:
+        return (
+            len(self._waiting) < self._limit.messages
+            and self._waiting_bytes + len(message.payload) <= self._limit.payload_bytes
+        )
+
+    def _put(self, message: Outgoing) -> None:
+        self._waiting[message.key] = message
+        self._waiting_bytes += len(message.payload)
+
+    def _forget(self, key: str) -> bool:
+        old = self._waiting.pop(key, None)
+        if old is None:
+            return False
+        self._waiting_bytes -= len(old.payload)
+        return True

@@ -113,6 +113,17 @@ def cut(client: paho.Client) -> None:
         _log.debug("the socket was closed already (%s)", error)
 
 
+class _TidySslSocket(ssl.SSLSocket):
+    """Closes itself where the handshake fails: paho forgets it, and it would stay open until collected."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def tls_context(config: BrokerConfig) -> ssl.SSLContext | None:
     """Raises `ConfigError` where a certificate can't be loaded."""
     if config.tls is None:
@@ -123,6 +134,7 @@ def tls_context(config: BrokerConfig) -> ssl.SSLContext | None:
         )
         if config.tls.cert_file is not None and config.tls.key_file is not None:
             context.load_cert_chain(config.tls.cert_file, config.tls.key_file)
+        context.sslsocket_class = _TidySslSocket
     except OSError as error:
         files = [str(f) for f in (config.tls.ca_file, config.tls.cert_file, config.tls.key_file) if f]
         raise ConfigError(

@@ -5,7 +5,21 @@ from __future__ import annotations
 from edge.testing.frames import flat_frame
 from edge.testing.inspecting import ScriptedInspector
 from edge.testing.listener import Heard, Listener
+from edge.testing.proxy import CuttableProxy
 from edge.testing.publishing import RecordingPublisher
 from edge.testing.replay import ReplayCamera
+from edge.testing.running import FakeRunner, fake_bundle
+from edge.testing.verdicts import sample_verdict
 
-__all__ = ["Heard", "Listener", "RecordingPublisher", "ReplayCamera", "ScriptedInspector", "flat_frame"]
+__all__ = [
+    "CuttableProxy",
+    "FakeRunner",
+    "Heard",
+    "Listener",
+    "RecordingPublisher",
+    "ReplayCamera",
+    "ScriptedInspector",
+    "fake_bundle",
+    "flat_frame",
+    "sample_verdict",
+]

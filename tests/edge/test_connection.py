@@ -13,7 +13,7 @@ import pytest
 from edge.config import BrokerConfig
 from edge.connection import BrokerConnection
 from edge.errors import BrokerRefused
-from edge.outgoing import Delivery, DeliveryResult, Outgoing
+from edge.outgoing import Delivery, DeliveryResult, Outgoing, QueueLimit
 
 CONNECT, CONNACK, PUBLISH, PUBACK, PINGREQ, PINGRESP = 0x10, 0x20, 0x30, 0x40, 0xC0, 0xD0
 RECEIVE_MAXIMUM, MAXIMUM_PACKET_SIZE, MAXIMUM_QOS, RETAIN_AVAILABLE = 0x21, 0x27, 0x24, 0x25
@@ -103,8 +103,7 @@ def connected(
         config,
         "client",
         password=None,
-        max_pending=100,
-        drop_oldest=False,
+        limit=QueueLimit(100, 1_000_000, drop_oldest=False),
         on_delivery=(deliveries if deliveries is not None else []).append,
         will=Outgoing("w", b"gone", 1, True, key="w"),
     )
@@ -224,7 +223,11 @@ def test_a_port_that_says_nothing_is_given_up_and_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         config = BrokerConfig(port=silent.getsockname()[1], connect_timeout_s=0.2)
         connection = BrokerConnection(
-            config, "c", password=None, max_pending=1, drop_oldest=False, on_delivery=lambda delivery: None
+            config,
+            "c",
+            password=None,
+            limit=QueueLimit(1, 1, drop_oldest=False),
+            on_delivery=lambda delivery: None,
         )
         connection.start()
         connection.wait_for_answer(PATIENCE_S)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -33,13 +32,22 @@ from edge.errors import (
 )
 from edge.frame import Frame
 from edge.inspection import Inspection, Outcome
+from edge.inspector import Inspector
 from edge.messages import MachineStateName
 from edge.mqtt import MqttPublisher
 from edge.pictures import pictures_of
 from edge.publisher import Picture, Publisher
 from edge.rig import stopped_by_signals
 from edge.systemd import Notifier
-from edge.testing import Listener, RecordingPublisher, ReplayCamera, ScriptedInspector, flat_frame
+from edge.testing import (
+    FakeRunner,
+    Listener,
+    RecordingPublisher,
+    ReplayCamera,
+    ScriptedInspector,
+    fake_bundle,
+    flat_frame,
+)
 from edge.topics import RigIdentity
 from edge.verdict import Provenance
 
@@ -315,9 +323,22 @@ class TestEnd:
         make_daemon(ReplayCamera(frames(1), restamp=True), RecordingPublisher(), notifier=notifier).run()
 
 
+def test_the_real_inspector_runs_over_the_fake_runner() -> None:
+    publisher = RecordingPublisher()
+    bundle = fake_bundle(threshold=0.4)
+    empty = flat_frame(0, width_px=128, height_px=96)
+    part = flat_frame(1, width_px=128, height_px=96, part_height_m=0.02)
+    with FakeRunner(bundle) as runner:
+        source = ReplayCamera([empty, part], restamp=True)
+        make_daemon(source, publisher, inspector=Inspector(bundle, runner), pictures=all_pictures).run()
+    assert runner.closed
+    assert outcomes(publisher) == [("no_decision", "no_part"), ("fail", None)]
+    assert publisher.verdicts[1].score == pytest.approx(0.5, abs=1e-3)
+    assert [p.kind.value for p, v in publisher.pictures if v.seq == 1] == ["heatmap", "image/rgb", "map"]
+
+
 def test_health_counts_what_happened() -> None:
     publisher = RecordingPublisher()
-    waiting: list[Callable[[], None]] = []
 
     def wait_for_health() -> None:
         seen = len(publisher.healths)
@@ -325,7 +346,6 @@ def test_health_counts_what_happened() -> None:
         while len(publisher.healths) < seen + 2 and time.monotonic() < deadline:
             time.sleep(0.005)
 
-    waiting.append(wait_for_health)
     source = ReplayCamera([*frames(4), wait_for_health], restamp=True)
     make_daemon(
         source,
@@ -410,4 +430,4 @@ def test_pictures_are_those_that_are_wanted_and_there() -> None:
         reason="no_part",
     )
     assert [p.kind.value for p in pictures_of(no_map, PicturesConfig())] == ["image/rgb"]
-    assert len(io.BytesIO(everything[2].data).read()) == 48 * 64 * 2
+    assert len(everything[2].data) == 48 * 64 * 2

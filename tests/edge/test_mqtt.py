@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,14 +21,12 @@ from edge.broker import LocalBroker, find_mosquitto
 from edge.clock import Session, utc_now
 from edge.config import BrokerConfig
 from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError
-from edge.inspection import Durations, Inspection, Outcome, Region
-from edge.messages import MachineState, MachineStateName, PictureKind, Verdict
+from edge.messages import MachineState, MachineStateName, PictureKind
 from edge.mqtt import MqttPublisher
 from edge.publisher import Picture
 from edge.schemas import TOPICS
-from edge.testing import Heard, Listener, flat_frame
+from edge.testing import CuttableProxy, Heard, Listener, sample_verdict
 from edge.topics import RigIdentity
-from edge.verdict import Circumstances, Provenance, verdict_from_inspection
 
 pytestmark = pytest.mark.skipif(
     find_mosquitto() is None and not os.environ.get("CI"), reason="mosquitto is not installed"
@@ -39,32 +35,6 @@ pytestmark = pytest.mark.skipif(
 RIG = RigIdentity(enterprise="acme", site="dresden", area="assembly", line="line-3", cell="cell-2")
 ROOT = "acme/dresden/assembly/line-3/cell-2/inspection/"
 SESSION = Session(epoch=7, boot_id="boot", software_version="0")
-PROVENANCE = Provenance(
-    session=SESSION,
-    product="plate",
-    method="ast",
-    model_sha256="0" * 64,
-    calibration_id="c1",
-    threshold_provisional=True,
-    job_id=None,
-    is_simulated=True,
-)
-
-
-def verdict(seq: int = 0, regions: int = 0) -> Verdict:
-    region = Region(bbox_px=(1, 2, 3, 4), centroid_px=(2.5, 4.0), area_px=12, area_mm2=1.5, peak=3.0)
-    inspection = Inspection(
-        frame=flat_frame(seq),
-        outcome=Outcome.FAIL if regions else Outcome.PASS,
-        durations=Durations(1.0, 2.0, 3.0),
-        score=0.5,
-        threshold=1.0,
-        regions=(region,) * regions,
-    )
-    now = utc_now()
-    return verdict_from_inspection(
-        inspection, Circumstances(PROVENANCE, "SN1", seq, now, now, 1.0, 5.0, clock_synced=None)
-    )
 
 
 def picture(size: int = 1000, kind: PictureKind = PictureKind.HEATMAP) -> Picture:
@@ -114,64 +84,11 @@ def retained(broker: LocalBroker, ending: str) -> list[Heard]:
         return listener.wait_for(ending, lambda heard: any(h.retained for h in heard))
 
 
-class Proxy:
-    """A TCP relay to a broker whose connections can be cut while both ends live."""
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._server.getsockname()[1]
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                ours, _ = self._server.accept()
-            except OSError:
-                return
-            theirs = socket.create_connection(("127.0.0.1", self._to))
-            self._pairs.append((ours, theirs))
-            for source, sink in ((ours, theirs), (theirs, ours)):
-                thread = threading.Thread(target=self._relay, args=(source, sink))
-                self._threads.append(thread)
-                thread.start()
-
-    @staticmethod
-    def _relay(source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        for sock in (source, sink):
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-    def cut(self) -> None:
-        for pair in self._pairs:
-            for sock in pair:
-                with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-
-    def __enter__(self) -> Proxy:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-        self.cut()
-        for thread in self._threads:
-            thread.join()
-        for pair in self._pairs:
-            for sock in pair:
-                sock.close()
-
-
 class TestWhatArrives:
     def test_topics_qos_and_retained_are_those_of_the_table(self, broker: LocalBroker) -> None:
         with listening(broker) as listener, publishing(broker.client_config()) as publisher:
             publisher.publish_machine_state(machine_state(MachineStateName.READY))
-            first = verdict()
+            first = sample_verdict()
             publisher.publish_verdict(first)
             for kind in PictureKind:
                 publisher.publish_picture(picture(kind=kind), first)
@@ -187,7 +104,7 @@ class TestWhatArrives:
     def test_five_hundred_verdicts_arrive_once_each_and_in_order(self, broker: LocalBroker) -> None:
         with listening(broker) as listener, publishing(broker.client_config()) as publisher:
             for seq in range(500):
-                publisher.publish_verdict(verdict(seq))
+                publisher.publish_verdict(sample_verdict(seq))
             report = publisher.flush(60)
             assert (report.acknowledged, report.lost, report.pending, report.error()) == (500, 0, (), None)
             heard = listener.wait_for("/verdict", at_least(500))
@@ -195,7 +112,7 @@ class TestWhatArrives:
         assert len({h.json()["result_id"] for h in heard}) == 500
 
     def test_a_picture_and_its_twin_are_a_pair(self, broker: LocalBroker) -> None:
-        of, sent = verdict(), picture()
+        of, sent = sample_verdict(), picture()
         with listening(broker) as listener, publishing(broker.client_config()) as publisher:
             publisher.publish_picture(sent, of)
             (bytes_,) = listener.wait_for("/heatmap", at_least(1))
@@ -217,7 +134,7 @@ class TestWhatArrives:
             except ValidationError:
                 return
             with publishing(broker.client_config(), rig) as publisher:
-                publisher.publish_verdict(verdict())
+                publisher.publish_verdict(sample_verdict())
                 assert publisher.flush(30).error() is None
 
         check()
@@ -226,7 +143,7 @@ class TestWhatArrives:
 class TestBirthAndWill:
     def test_online_then_offline_on_a_clean_end(self, broker: LocalBroker) -> None:
         with publishing(broker.client_config()) as publisher:
-            publisher.publish_verdict(verdict())
+            publisher.publish_verdict(sample_verdict())
             publisher.flush(30)
             (online,) = retained(broker, "/availability")
             assert (online.json()["state"], online.json()["reason"]) == ("online", "started")
@@ -256,15 +173,15 @@ class TestBirthAndWill:
         assert kept.json()["state"] == "offline"
 
     def test_a_short_cut_does_not_flap_and_loses_nothing(self, broker: LocalBroker) -> None:
-        with Proxy(broker.port) as proxy, listening(broker) as listener:
+        with CuttableProxy(broker.port) as proxy, listening(broker) as listener:
             config = BrokerConfig(port=proxy.port)
             with publishing(config) as publisher:
                 publisher.publish_machine_state(machine_state(MachineStateName.CONTINUOUS_EXECUTION))
-                publisher.publish_verdict(verdict(0))
+                publisher.publish_verdict(sample_verdict(0))
                 assert publisher.flush(30).error() is None
                 proxy.cut()
                 for seq in range(1, 50):
-                    publisher.publish_verdict(verdict(seq))
+                    publisher.publish_verdict(sample_verdict(seq))
                 assert publisher.flush(60).error() is None
                 assert publisher.health().reconnects >= 1
                 listener.wait_for("/availability", latest("reason", "reconnected"))
@@ -290,7 +207,7 @@ class TestWhatGoesWrong:
             assert caught.value.exit_code == 7
             (tmp_path / "password").write_text("right\n")
             with publishing(config) as publisher:
-                publisher.publish_verdict(verdict())
+                publisher.publish_verdict(sample_verdict())
                 assert publisher.flush(30).error() is None
 
     def test_a_password_that_becomes_wrong_is_told_and_tried_again(self, tmp_path: Path) -> None:
@@ -300,7 +217,7 @@ class TestWhatGoesWrong:
         config = BrokerConfig(port=first.port, username="rig", password_file=tmp_path / "password")
         with publishing(config) as publisher:
             first.stop()
-            publisher.publish_verdict(verdict())
+            publisher.publish_verdict(sample_verdict())
             with LocalBroker("mosquitto", username="rig", password="changed", port=first.port):
                 while "refused the user" not in (publisher.health().last_error or ""):
                     assert publisher.flush(0.05).acknowledged == 0
@@ -314,7 +231,7 @@ class TestWhatGoesWrong:
         with LocalBroker("mosquitto") as gone:
             port = gone.port
         with publishing(BrokerConfig(port=port)) as publisher:
-            publisher.publish_verdict(verdict())
+            publisher.publish_verdict(sample_verdict())
             report = publisher.flush(0.2)
             assert len(report.pending) == 1
             assert isinstance(report.error(), BrokerUnreachable)
@@ -331,7 +248,7 @@ class TestWhatGoesWrong:
             LocalBroker("mosquitto", extra=[f"acl_file {rules}"]) as strict,
             publishing(strict.client_config()) as publisher,
         ):
-            publisher.publish_verdict(verdict())
+            publisher.publish_verdict(sample_verdict())
             report = publisher.flush(30)
             assert (report.acknowledged, report.lost) == (0, 1)
             assert "Not authorized" in report.reasons[0]
@@ -345,7 +262,7 @@ class TestWhatGoesWrong:
             publishing(narrow.client_config()) as publisher,
         ):
             for seq in range(20):
-                of = verdict(seq)
+                of = sample_verdict(seq)
                 publisher.publish_verdict(of)
                 publisher.publish_picture(picture(100_000), of)
             publisher.publish_picture(picture(100, PictureKind.IMAGE), of)
@@ -362,7 +279,7 @@ class TestWhatGoesWrong:
             listening(narrow) as listener,
             publishing(narrow.client_config()) as publisher,
         ):
-            publisher.publish_verdict(verdict(regions=500))
+            publisher.publish_verdict(sample_verdict(regions=500))
             assert publisher.flush(30).error() is None
             (heard,) = listener.wait_for("/verdict", at_least(1))
         assert (heard.json()["regions"], heard.json()["regions_total"]) == ([], 500)
@@ -373,7 +290,7 @@ class TestWhatGoesWrong:
             publishing(slow.client_config()) as publisher,
         ):
             for seq in range(200):
-                publisher.publish_verdict(verdict(seq))
+                publisher.publish_verdict(sample_verdict(seq))
             assert publisher.flush(60).error() is None
             assert publisher.health().reconnects == 0
 
@@ -382,7 +299,7 @@ class TestWhatGoesWrong:
             port = gone.port
         with publishing(BrokerConfig(port=port, max_pending_verdicts=3)) as publisher:
             for seq in range(6):
-                publisher.publish_verdict(verdict(seq))
+                publisher.publish_verdict(sample_verdict(seq))
             while publisher.health().verdicts_dropped < 3:
                 publisher.flush(0.05)
             assert "6 of 6 verdicts" in str(publisher.flush(0).error())
@@ -392,12 +309,12 @@ class TestWhatGoesWrong:
         first.start()
         with publishing(first.client_config()) as publisher:
             for seq in range(20):
-                publisher.publish_verdict(verdict(seq))
+                publisher.publish_verdict(sample_verdict(seq))
             with listening(first) as listener:
                 listener.wait_for("/last_verdict", latest("seq", 19))
             first.kill()
             for seq in range(20, 40):
-                publisher.publish_verdict(verdict(seq))
+                publisher.publish_verdict(sample_verdict(seq))
             with LocalBroker("mosquitto", persistence_dir=tmp_path, port=first.port):
                 assert publisher.flush(60).error() is None
                 assert publisher.health().reconnects == 1
@@ -407,7 +324,7 @@ class TestWhatGoesWrong:
         first.start()
         with publishing(first.client_config()) as publisher:
             for seq in range(20):
-                publisher.publish_verdict(verdict(seq))
+                publisher.publish_verdict(sample_verdict(seq))
             publisher.flush(60)
         first.kill()
         with LocalBroker("mosquitto", persistence_dir=tmp_path) as second:
@@ -418,8 +335,8 @@ class TestWhatGoesWrong:
         with LocalBroker("amqtt") as old:
             with listening(old, five=False) as listener, publishing(old.client_config()) as publisher:
                 for seq in range(20):
-                    publisher.publish_verdict(verdict(seq))
-                publisher.publish_picture(picture(), verdict(20))
+                    publisher.publish_verdict(sample_verdict(seq))
+                publisher.publish_picture(picture(), sample_verdict(20))
                 assert publisher.flush(60).error() is None
                 assert publisher.health().protocol == "3.1.1"
                 heard = listener.wait_for("/verdict", at_least(20))
@@ -430,13 +347,13 @@ class TestWhatGoesWrong:
         with LocalBroker("amqtt") as old:
             config = BrokerConfig(port=old.port, protocol="5", connect_timeout_s=1)
             with publishing(config) as publisher:
-                publisher.publish_verdict(verdict())
+                publisher.publish_verdict(sample_verdict())
                 assert len(publisher.flush(0.5).pending) == 1
                 assert publisher.health().protocol is None
 
     def test_who_insists_on_311_gets_it(self, broker: LocalBroker) -> None:
         with publishing(BrokerConfig(port=broker.port, protocol="3.1.1")) as publisher:
-            publisher.publish_verdict(verdict())
+            publisher.publish_verdict(sample_verdict())
             assert publisher.flush(30).error() is None
             assert publisher.health().protocol == "3.1.1"
 
@@ -445,6 +362,14 @@ class TestWhatGoesWrong:
         config = BrokerConfig.model_validate({"tls": {"ca_file": tmp_path / "ca.pem"}})
         with pytest.raises(ConfigError, match=r"broker\.tls: .*ca\.pem"):
             MqttPublisher(config, RIG, SESSION)
+
+    def test_two_rigs_of_one_identity_are_told_so(self, broker: LocalBroker) -> None:
+        with publishing(broker.client_config()) as first:
+            while not first.health().pictures_connected:
+                time.sleep(0.05)
+            with publishing(broker.client_config()):
+                while "another rig" not in (first.health().last_error or ""):
+                    time.sleep(0.05)
 
     def test_close_and_flush_without_start(self) -> None:
         publisher = MqttPublisher(BrokerConfig(), RIG, SESSION)
@@ -456,7 +381,7 @@ class TestWhatGoesWrong:
         with publishing(broker.client_config()) as publisher:
             pass
         with pytest.raises(BrokerUnreachable, match="has ended"):
-            publisher.publish_verdict(verdict())
+            publisher.publish_verdict(sample_verdict())
 
 
 def _id(heard: Heard) -> str:
