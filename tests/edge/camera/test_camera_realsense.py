@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,19 @@ def test_silence_is_a_stall() -> None:
             source.read(0.2)
         camera.push(1, *_images(1))
         assert _read(source).seq == 0  # it may come back by itself
+
+
+def test_a_slow_reader_gets_the_newest_frame_and_the_gap() -> None:
+    camera = SoftwareD405(VIEW)
+    with RealSenseSource(_live(), device=camera.device) as source:
+        camera.push(1, *_images(1))
+        _read(source)
+        for number in range(2, 7):
+            camera.push(number, *_images(number))
+        time.sleep(0.5)  # on its way through the syncer's own thread
+        frame = _read(source)
+        assert np.array_equal(frame.rgb, _images(6)[0])
+        assert source.health().gaps == 4
 
 
 def test_gaps_are_counted_by_the_cameras_own_counter() -> None:
