@@ -93,11 +93,10 @@ class _Phase(Enum):
 
 
 class BrokerConnection:
-    """Keeps one MQTT connection up and sends messages through it, in order.
+    """Keeps one MQTT connection up and sends messages through it, in order; `limit` of them may wait.
 
     `will` is what the broker says when we vanish; `births(reconnected)` gives what is said first on each
-    connection; `on_delivery` is called for each message at its end, from this connection's thread; `limit`
-    says how much may wait.
+    connection; `on_delivery` is called for each message at its end, from this connection's thread.
     """
 
     def __init__(

@@ -193,8 +193,11 @@ class Daemon:
             self._publish_error(error, frame, asked_ns, start)
             raise
         self._publish(verdict)
-        for picture in self._pictures(inspection):
-            self._publisher.publish_picture(picture, verdict)
+        try:
+            for picture in self._pictures(inspection):
+                self._publisher.publish_picture(picture, verdict)
+        except FrameError as error:
+            _log.error("frame %d of %s has no picture: %s", frame.seq, frame.source, error)
 
     def _is_due(self, frame: Frame, asked_ns: int, start: datetime) -> bool:
         """What the trigger says. Where it can't see, that gives one verdict, and a state while it lasts."""

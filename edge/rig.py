@@ -31,7 +31,12 @@ __all__ = ["check_rig", "run_rig"]
 def check_rig(config: RigConfig) -> list[str]:
     """What would keep this rig from starting, short of its camera and its broker; empty where all is well."""
     mistakes = list(config.broker.tls.missing_files()) if config.broker.tls else []
-    for check in (config.broker.read_password, functools.partial(load_bundle, config.bundle)):
+    checks: tuple[Callable[[], object], ...] = (
+        functools.partial(source_from_config, config.camera),
+        config.broker.read_password,
+        functools.partial(load_bundle, config.bundle),
+    )
+    for check in checks:
         try:
             check()
         except EdgeError as error:

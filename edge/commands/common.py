@@ -73,10 +73,22 @@ class _JournalFormatter(logging.Formatter):
 def set_up_logging(verbose: bool = False) -> None:
     """Log to stderr: with levels that the journal understands under systemd, with times elsewhere."""
     handler = logging.StreamHandler(sys.stderr)
-    if "JOURNAL_STREAM" in os.environ:
+    if _stderr_is_the_journal():
         handler.setFormatter(_JournalFormatter("%(name)s: %(message)s"))
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def _stderr_is_the_journal() -> bool:
+    """JOURNAL_STREAM names device and inode of the journal's socket; children inherit it elsewhere too."""
+    named = os.environ.get("JOURNAL_STREAM")
+    if not named:
+        return False
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):  # stderr is closed, or no file
+        return False
+    return named == f"{status.st_dev}:{status.st_ino}"
