@@ -19,7 +19,7 @@ from edge.camera.source import FrameSource
 from edge.clock import clock_synced, utc_now
 from edge.errors import BrokerError
 from edge.inspection import Outcome
-from edge.messages import CameraHealth, Health, Verdict
+from edge.messages import CameraHealth, Health, InspectionCounts, Verdict
 from edge.publisher import Publisher
 from edge.verdict import Provenance
 
@@ -124,7 +124,7 @@ class HealthReporter:
         now_s = time.monotonic()
         interval_s, self._interval_began_s = now_s - self._interval_began_s, now_s
         recent, latencies_ms = self._tally.take_interval()
-        session = self._provenance.session
+        session, outcomes = self._provenance.session, self._tally.outcomes
         return Health(
             creation_time=utc_now(),
             epoch=session.epoch,
@@ -134,7 +134,12 @@ class HealthReporter:
             recipe_id=self._provenance.product,
             model_sha256=self._provenance.model_sha256,
             calibration_id=self._provenance.calibration_id,
-            inspections=self._tally.outcomes,
+            inspections=InspectionCounts(
+                passed=outcomes[Outcome.PASS],
+                failed=outcomes[Outcome.FAIL],
+                no_decision=outcomes[Outcome.NO_DECISION],
+                error=outcomes[Outcome.ERROR],
+            ),
             inspections_per_s=recent / interval_s if interval_s > 0 else 0.0,
             latency_p50_ms=statistics.median(latencies_ms) if latencies_ms else None,
             latency_max_ms=max(latencies_ms, default=None),

@@ -21,6 +21,7 @@ __all__ = [
     "BrokerHealth",
     "CameraHealth",
     "Health",
+    "InspectionCounts",
     "MachineState",
     "MachineStateName",
     "Message",
@@ -242,6 +243,15 @@ class BrokerHealth(_Part):
     last_error: str | None
 
 
+class InspectionCounts(_Part):
+    """Verdicts by outcome."""
+
+    passed: int = Field(ge=0)
+    failed: int = Field(ge=0)
+    no_decision: int = Field(ge=0)
+    error: int = Field(ge=0)
+
+
 class Health(Message):
     """How the rig feels, every few seconds; `creation_time` tells a retained one that has grown old.
 
@@ -260,7 +270,7 @@ class Health(Message):
     recipe_id: str
     model_sha256: _Sha256
     calibration_id: str | None
-    inspections: dict[Outcome, int]
+    inspections: InspectionCounts
     inspections_per_s: _NonNegative
     latency_p50_ms: float | None
     latency_max_ms: float | None

@@ -33,7 +33,7 @@ from edge.errors import (
 from edge.frame import Frame
 from edge.inspection import Inspection, Outcome
 from edge.inspector import Inspector
-from edge.messages import MachineStateName
+from edge.messages import InspectionCounts, MachineStateName
 from edge.mqtt import MqttPublisher
 from edge.pictures import pictures_of
 from edge.publisher import Picture, Publisher
@@ -354,7 +354,7 @@ def test_health_counts_what_happened() -> None:
         settings=DaemonSettings(health_interval_s=0.02, flush_timeout_s=0),
     ).run()
     last = publisher.healths[-1]
-    assert last.inspections == {Outcome.PASS: 2, Outcome.FAIL: 2, Outcome.NO_DECISION: 0, Outcome.ERROR: 0}
+    assert last.inspections == InspectionCounts(passed=2, failed=2, no_decision=0, error=0)
     assert (last.camera.frames, last.camera.serial, last.recipe_id) == (4, "REPLAY-1", "plate")
     assert last.disk_free_bytes is not None
     schema = json.loads((SCHEMAS / "health.schema.json").read_text(encoding="utf-8"))

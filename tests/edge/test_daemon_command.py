@@ -190,7 +190,7 @@ class TestRefusals:
         for arguments in ([str(path)], ["--check", str(path)]):
             result = CliRunner().invoke(app, arguments)
             assert result.exit_code == 3
-            assert f'{path}:4: jobid: unknown key (did you mean "job_id"?); allowed: broker,' in result.stderr
+            assert f'{path}:4: jobid: unknown key (did you mean "job_id"?); allowed: broker,' in result.output
 
     def test_check_names_all_mistakes_outside_the_file(self, tmp_path: Path) -> None:
         path = rig_yaml(tmp_path, tmp_path / "none", 1883)
@@ -222,7 +222,7 @@ class TestRefusals:
         (damaged / "half.onnx").write_bytes(data)
         result = CliRunner().invoke(app, [str(rig_yaml(tmp_path, damaged, 1883))])
         assert result.exit_code == 5
-        assert "differs from the sha256" in result.stderr
+        assert "differs from the sha256" in result.output
         assert not (tmp_path / "state").exists()
 
     def test_help_has_an_example(self) -> None:
