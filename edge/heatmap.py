@@ -15,6 +15,7 @@ __all__ = [
     "colour_range",
     "heatmap_image",
     "heatmap_jpeg",
+    "lay_over",
     "map_float16",
     "overlay_image",
     "overlay_jpeg",
@@ -43,19 +44,27 @@ def heatmap_image(anomaly_map: AnomalyMap, low: float, high: float) -> RgbImage:
     return np.asarray(coloured[..., ::-1], dtype=np.uint8)
 
 
+def lay_over(
+    rgb: RgbImage, anomaly_map: AnomalyMap, low: float, high: float, opacity: float = 0.55
+) -> RgbImage:
+    """The picture (H, W, 3) with the map (H, W) over it in colours; uint8 (H, W, 3) RGB.
+
+    The heatmap shows more where it says more: below a tenth of the scale the picture shines through.
+    """
+    level = np.clip((anomaly_map - low) / (high - low), 0.0, 1.0)  # (H, W)
+    weight = (opacity * np.clip(level / 0.3, 0.0, 1.0))[..., None].astype(np.float32)  # (H, W, 1)
+    colours = heatmap_image(anomaly_map, low, high)
+    return np.asarray(np.rint(rgb * (1.0 - weight) + colours * weight), dtype=np.uint8)
+
+
 def overlay_image(inspection: Inspection, opacity: float = 0.55) -> RgbImage:
     """The frame with the heatmap over it, the window and the regions drawn; uint8 (H, W, 3) RGB.
 
-    The heatmap shows more where it says more: below a tenth of the scale the frame shines through.
     Without an anomaly map it is the frame alone.
     """
     picture = inspection.frame.rgb.copy()
     if inspection.anomaly_map is not None:
-        low, high = colour_range(inspection)
-        level = np.clip((inspection.anomaly_map - low) / (high - low), 0.0, 1.0)  # (H, W)
-        weight = (opacity * np.clip(level / 0.3, 0.0, 1.0))[..., None].astype(np.float32)  # (H, W, 1)
-        colours = heatmap_image(inspection.anomaly_map, low, high)
-        picture = np.asarray(np.rint(picture * (1.0 - weight) + colours * weight), dtype=np.uint8)
+        picture = lay_over(picture, inspection.anomaly_map, *colour_range(inspection), opacity)
     picture = np.ascontiguousarray(picture)
     if inspection.window_px is not None:
         x, y, w, h = inspection.window_px

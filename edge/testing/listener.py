@@ -39,7 +39,8 @@ class Listener:
     """Subscribes to `topics` for as long as the context lasts, and keeps all that it hears, in order.
 
     Shares nothing with our publisher but paho. `on_message` is called for each message, from paho's
-    thread. Raises `BrokerUnreachable` where it can't subscribe within `timeout_s`.
+    thread; with `keep` False it alone gets them, and memory does not grow. Raises `BrokerUnreachable`
+    where it can't subscribe within `timeout_s`.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Listener:
         password: str | None = None,
         five: bool = True,
         on_message: Callable[[Heard], None] | None = None,
+        keep: bool = True,
         timeout_s: float = 20.0,
     ) -> None:
         self._host, self._port, self._topics = host, port, topics
         self._timeout_s = timeout_s
         self._told = on_message
+        self._keep = keep
         self._changed = threading.Condition()
         self._heard: list[Heard] = []
         self._subscribed = False
@@ -136,8 +139,9 @@ class Listener:
             tuple(getattr(message.properties, "UserProperty", ())),
             getattr(message.properties, "MessageExpiryInterval", None),
         )
-        with self._changed:
-            self._heard.append(heard)
-            self._changed.notify_all()
+        if self._keep:
+            with self._changed:
+                self._heard.append(heard)
+                self._changed.notify_all()
         if self._told is not None:
             self._told(heard)
