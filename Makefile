@@ -1,0 +1,74 @@
+# Everything runs in a virtual environment of its own: .venv, made by the first target that needs it.
+PYTHON ?= python3
+VENV   ?= .venv
+PARTS  ?= 40
+
+BIN  := $(VENV)/bin
+PIP  := $(BIN)/python -m pip --disable-pip-version-check install
+BASE := $(VENV)/.installed-base
+DEV  := $(VENV)/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench demo-bundle schemas clean mosquitto
+
+help: ## say what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=$(PYTHON) (3.10 to 3.12), VENV=$(VENV), PARTS=$(PARTS) (of the demo), PYTEST_ARGS for pytest"
+
+demo: $(if $(wildcard $(DEV)),$(DEV),$(BASE)) ## see it work: camera, broker and daemon on this computer (no torch)
+	$(BIN)/edge-demo --parts $(PARTS)
+
+test: $(DEV) mosquitto ## run all tests, with a real broker (installs torch)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(DEV) ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(DEV) ## measure preprocessing, the model's stages and the heatmap
+	$(BIN)/python -m tests.benchmarks
+
+demo-bundle: $(DEV) ## train and export the bundle of the demo anew
+	$(BIN)/python -m export.demo_bundle
+
+schemas: $(DEV) ## write docs/schemas and the tables of docs/mqtt.md from the messages
+	$(BIN)/python -m edge.schemas docs/schemas
+
+clean: ## remove .venv, builds and caches; runs, bundles and demo-output stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find edge train export tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The device's install, from a copy; torch stays away. What was built before would be copied along.
+$(BASE): pyproject.toml $(shell find edge -type f -not -name '*.pyc') | $(BIN)/python
+	rm -rf build
+	$(PIP) .
+	@touch $@
+
+# All of it, in place: an edit needs no new install.
+$(DEV): pyproject.toml | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	@rm -f $(BASE)
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || { \
+	  echo "$(PYTHON) is not Python 3.10, 3.11 or 3.12; name one: make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) has no venv with pip; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Tests that need a real broker are skipped without one, but never in CI.
+mosquitto:
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; \
+	if command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then as=none; \
+	elif [ "$$(id -u)" = 0 ]; then as=; \
+	elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then as=sudo; \
+	else as=none; fi; \
+	if [ "$$as" != none ]; then \
+	  $$as apt-get -q update && \
+	  $$as env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends mosquitto mosquitto-clients; \
+	elif [ -n "$$CI" ]; then echo "mosquitto and mosquitto-clients are not installed, and can't be from here"; exit 1; \
+	else echo "mosquitto and mosquitto-clients are not installed: the tests that need them will be skipped"; fi
