@@ -5,6 +5,7 @@ The one implementation: training calls it too, so what a model was trained on is
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -115,12 +116,14 @@ def fit_background_plane(
         ],
         axis=1,
     )  # (n, 3)
-    # Start from the middle half of the depths, so that a part that reaches the border weighs little.
-    low, high = np.quantile(inverse_depth, (0.25, 0.75))
-    coefficients = _least_squares(rays, inverse_depth, (inverse_depth >= low) & (inverse_depth <= high))
-    for _ in range(rounds):
-        residual = np.abs(rays @ coefficients - inverse_depth)
-        coefficients = _least_squares(rays, inverse_depth, residual <= np.quantile(residual, keep_share))
+    # Where the trimming ends depends on where it starts: begin from several shares of the ring, of which
+    # one is free of the part, and go on with the plane that most of the ring lies closest to.
+    starts = _starts(xs, ys, inverse_depth, width, height)
+    candidates = [_trim(rays, inverse_depth, start, keep_share, rounds=3) for start in starts]
+    coefficients, _ = min(candidates, key=lambda candidate: candidate[1])
+    residual = np.abs(rays @ coefficients - inverse_depth)
+    kept = residual <= np.quantile(residual, keep_share)
+    coefficients, _ = _trim(rays, inverse_depth, kept, keep_share, rounds=rounds)
     # The trimmed points show the scale of the noise; all that lies within it has its say in the last fit.
     residual = np.abs(rays @ coefficients - inverse_depth)
     scale = float(np.median(np.sort(residual)[: max(1, round(keep_share * residual.size))]))
@@ -137,6 +140,42 @@ def fit_background_plane(
         rms_m=float(np.sqrt(np.mean(spread**2))),
         inlier_share=float(inlier.mean()),
     )
+
+
+def _starts(
+    xs: npt.NDArray[np.intp],
+    ys: npt.NDArray[np.intp],
+    inverse_depth: npt.NDArray[np.float64],
+    width: int,
+    height: int,
+) -> list[Mask]:
+    """Shares of the ring to begin from: the middle and the far half of its depths, and its four sides."""
+    low, middle, high = np.quantile(inverse_depth, (0.25, 0.5, 0.75))
+    shares = [(inverse_depth >= low) & (inverse_depth <= high), inverse_depth <= middle]
+    shares += [xs < width // 3, xs >= width - width // 3, ys < height // 3, ys >= height - height // 3]
+    return [share for share in shares if int(share.sum()) >= 0.1 * share.size]
+
+
+def _trim(
+    rays: npt.NDArray[np.float64],
+    inverse_depth: npt.NDArray[np.float64],
+    kept: Mask,
+    keep_share: float,
+    *,
+    rounds: int,
+) -> tuple[npt.NDArray[np.float64], float]:
+    """Fit, keep the nearest, fit again: the coefficients (3,), and the sum of the kept residuals."""
+    coefficients = _least_squares(rays, inverse_depth, kept)
+    count = max(3, round(keep_share * inverse_depth.size))
+    total = math.inf
+    for _ in range(rounds):
+        residual = np.abs(rays @ coefficients - inverse_depth)
+        nearest = np.argpartition(residual, count - 1)[:count]
+        total = float(residual[nearest].sum())
+        kept = np.zeros_like(kept)
+        kept[nearest] = True
+        coefficients = _least_squares(rays, inverse_depth, kept)
+    return coefficients, total
 
 
 def _least_squares(
@@ -171,17 +210,24 @@ def height_over_plane(depth_m: DepthImage, plane: BackgroundPlane, intrinsics: I
 
 
 def foreground_mask(
-    height_m: _Float, *, threshold_m: float, opening_px: int = 5, min_area_px: int = 64, fill: bool = True
+    height_m: _Float,
+    *,
+    threshold_m: float,
+    closing_px: int = 1,
+    opening_px: int = 5,
+    min_area_px: int = 64,
+    fill: bool = True,
 ) -> Mask:
     """What stands more than `threshold_m` above (or below) the background; (H, W) bool.
 
-    Specks vanish by an opening with an ellipse of `opening_px` and by `min_area_px`; detached foreign
-    bodies stay. With `fill`, what the outline encloses belongs to the part too: missing depth inside it,
-    and a hole that should not be there.
+    Notches of the outline vanish by a closing with an ellipse of `closing_px` (a stereo camera's depth is
+    missing in places along every edge), specks by an opening with one of `opening_px` and by
+    `min_area_px`; detached foreign bodies stay. With `fill`, what the outline encloses belongs to the
+    part too: missing depth inside it, and a hole that should not be there.
     """
     raised = (np.abs(height_m) > threshold_m).astype(np.uint8)
-    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (opening_px, opening_px))
-    opened = cv2.morphologyEx(raised, cv2.MORPH_OPEN, ellipse)
+    closed = cv2.morphologyEx(raised, cv2.MORPH_CLOSE, _ellipse(closing_px))
+    opened = cv2.morphologyEx(closed, cv2.MORPH_OPEN, _ellipse(opening_px))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
     large = np.zeros(count, dtype=np.uint8)
     large[1:] = stats[1:, cv2.CC_STAT_AREA] >= min_area_px
@@ -190,6 +236,12 @@ def foreground_mask(
         outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(mask, outlines, -1, color=1, thickness=cv2.FILLED)
     return np.asarray(mask, dtype=bool)
+
+
+def _ellipse(diameter_px: int) -> npt.NDArray[np.uint8]:
+    return np.asarray(
+        cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter_px, diameter_px)), dtype=np.uint8
+    )
 
 
 def fill_holes(values: _Float, valid: Mask) -> _Float:

@@ -117,13 +117,21 @@ class View:
 def box_of(part: Mask, *, upright: bool) -> View:
     """The box around a mask (H, W) that is not empty, along the frame's axes or the part's own.
 
+    Only the largest connected piece counts, with those at least a fifth as large: a speck of noise or a
+    foreign body somewhere on the tray must not pull the view away from the part.
+
     The part's own axis is that of the mask's largest second moment; its sign is that of the third moment
     along it, so that the half that reaches further, and so weighs less, points to the right. A part
     without a long axis has none to be turned by: its angle is then as random as it lies.
     """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(part.astype(np.uint8), connectivity=8)
+    areas = np.array([0, *(int(stats[i, cv2.CC_STAT_AREA]) for i in range(1, count))])
+    body = (areas >= 0.2 * areas.max()).astype(np.uint8)
+    body[0] = 0
+    pieces = np.asarray(body[labels], dtype=np.uint8)  # (H, W)
     angle_deg = 0.0
     if upright:
-        moment = cv2.moments(part.astype(np.uint8), binaryImage=True)
+        moment = cv2.moments(pieces, binaryImage=True)
         angle = 0.5 * math.atan2(2.0 * moment["mu11"], moment["mu20"] - moment["mu02"])
         x, y = math.cos(angle), math.sin(angle)
         skew = (
@@ -133,7 +141,7 @@ def box_of(part: Mask, *, upright: bool) -> View:
             + y**3 * moment["mu03"]
         )
         angle_deg = math.degrees(angle) + (180.0 if skew < 0 else 0.0)
-    points = cv2.findNonZero(part.astype(np.uint8))  # (k, 1, 2)
+    points = cv2.findNonZero(pieces)  # (k, 1, 2)
     hull = cv2.convexHull(points)[:, 0, :].astype(np.float64)  # (j, 2) x, y
     radians = math.radians(angle_deg)
     turn = np.array([[math.cos(radians), -math.sin(radians)], [math.sin(radians), math.cos(radians)]])

@@ -55,6 +55,7 @@ class ForegroundConfig(BaseModel):
 
     part_threshold_m: float = Field(default=0.005, gt=0)
     mask_threshold_m: float = Field(default=0.003, gt=0)
+    closing_px: int = Field(default=9, ge=1)
     opening_px: int = Field(default=5, ge=1)
     min_area_mm2: float = Field(default=25.0, gt=0)
     dilation_px: int = Field(default=8, ge=0)
@@ -161,6 +162,7 @@ def preprocess(
     part = foreground_mask(
         height_m,
         threshold_m=foreground.part_threshold_m,
+        closing_px=foreground.closing_px,
         opening_px=foreground.opening_px,
         min_area_px=min_area_px,
         fill=foreground.fill,
@@ -171,6 +173,7 @@ def preprocess(
     fine = part | foreground_mask(
         height_m,
         threshold_m=foreground.mask_threshold_m,
+        closing_px=foreground.closing_px,
         opening_px=foreground.opening_px,
         min_area_px=min_area_px,
         fill=foreground.fill,

@@ -73,6 +73,7 @@ class PartPresent(Trigger):
         part = foreground_mask(
             height_m,
             threshold_m=self._foreground.part_threshold_m,
+            closing_px=self._foreground.closing_px,
             opening_px=self._foreground.opening_px,
             min_area_px=max(1, round(self._foreground.min_area_mm2 / pixel_mm**2)),
             fill=self._foreground.fill,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,9 +88,8 @@ def _write_golden(folder: Path, model: DistillationModel, golden: Mapping[str, _
     (folder / "golden").mkdir()
     for number, name in enumerate(sorted(golden)):
         expected = cells_by_torch(model, golden[name])[None, None]  # (1, 1, m, m)
-        np.savez_compressed(
-            folder / "golden" / f"{number:03d}.npz", **golden[name], **{ANOMALY_MAP: expected}
-        )
+        arrays: dict[str, Any] = {**golden[name], ANOMALY_MAP: expected}
+        np.savez_compressed(folder / "golden" / f"{number:03d}.npz", **arrays)
 
 
 def _manifest(

@@ -18,6 +18,7 @@ from edge.preprocessing import Preprocessing
 from edge.runtime.runner import Runner
 from edge.scoring import ScoreSpec, image_score, smooth_map
 from edge.sealed import write_atomically
+from train.datasets import name_of
 from train.metrics import aupro, image_auroc, lost_ground_truth_fraction, pixel_auroc
 from train.model import DistillationModel
 from train.predictor import cells_by_torch
@@ -69,7 +70,7 @@ class Figures(BaseModel):
 class Evaluation:
     """Scores, labels and maps (H, W) at the frames' resolution, in the order of the samples."""
 
-    part_ids: tuple[str, ...]
+    names: tuple[str, ...]
     defects: tuple[str | None, ...]
     scores: tuple[float, ...]
     maps: tuple[_Float, ...]
@@ -114,7 +115,7 @@ def evaluate(predictor: Predictor, samples: Sequence[Sample], progress: Callable
         progress(1)
     defects = tuple(sample.defect for sample in samples)
     return Evaluation(
-        part_ids=tuple(sample.part_id for sample in samples),
+        names=tuple(name_of(sample) for sample in samples),
         defects=defects,
         scores=tuple(scores),
         maps=tuple(maps),
@@ -164,15 +165,15 @@ def save_maps(folder: Path, evaluation: Evaluation) -> None:
     rows = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for part_id, defect, score, anomaly_map in zip(
-            evaluation.part_ids, evaluation.defects, evaluation.scores, evaluation.maps, strict=True
+        for part, defect, score, anomaly_map in zip(
+            evaluation.names, evaluation.defects, evaluation.scores, evaluation.maps, strict=True
         ):
-            name = f"{part_id.replace('/', '_')}.npy"
+            name = f"{part.replace('/', '_')}.npy"
             with (folder / name).open("wb") as file:
                 np.save(file, anomaly_map)
             rows.append(
                 {
-                    "part_id": part_id,
+                    "part": part,
                     "map": name,
                     "defect": defect,
                     "label": int(defect is not None),

@@ -18,7 +18,7 @@ from edge.preprocessing import Preprocessing
 from edge.version import __version__
 from train.checkpoint import MODEL_FILE, RunInfo, TrainingLog, save_run
 from train.config import TrainConfig
-from train.datasets import DataSet
+from train.datasets import DataSet, name_of
 from train.features import load_backbone
 from train.fitting import fit, steps_of
 from train.model import DistillationModel
@@ -93,9 +93,9 @@ def train_run(
     with progress.task("held-out good parts", len(data.validation)) as advance:
         for sample in data.validation:
             prepared = prepare(sample, preprocessing, wanted)
-            scores[sample.part_id] = score_of(model, prepared)
+            scores[name_of(sample)] = score_of(model, prepared)
             if len(golden) < GOLDEN_SAMPLES:
-                golden[sample.part_id] = {name: np.array(array) for name, array in prepared.tensors.items()}
+                golden[name_of(sample)] = {name: np.array(array) for name, array in prepared.tensors.items()}
             advance(1)
     info = RunInfo(
         product=data.name,

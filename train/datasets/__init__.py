@@ -7,10 +7,10 @@ from typing import Literal
 
 from edge.errors import CaptureError, DatasetError
 from train.datasets.captures import open_captures
-from train.datasets.dataset import DataSet
+from train.datasets.dataset import DataSet, name_of
 from train.datasets.mvtec3d import open_mvtec3d
 
-__all__ = ["DataSet", "Format", "open_dataset"]
+__all__ = ["DataSet", "Format", "name_of", "open_dataset"]
 
 Format = Literal["mvtec3d", "captures"]
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from edge.camera.sample import Sample
 
-__all__ = ["DataSet"]
+__all__ = ["DataSet", "name_of"]
+
+
+def name_of(sample: Sample) -> str:
+    """A sample's name among all of a data set: its lot or category before its name in there."""
+    return f"{Path(sample.source).name}/{sample.part_id}"
 
 
 @dataclass(frozen=True, slots=True)
