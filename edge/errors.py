@@ -12,6 +12,7 @@
     │   ├── RecordingCorrupt                 a recording does not hold what it says it holds
     │   └── CaptureError                     a folder of images does not fit together
     ├── FrameError                       4   a frame whose arrays, units or numbers can't be right
+    │   └── DepthUnusable                    its depth is too sparse to see the background by
     ├── BundleError                      5
     │   ├── BundleCorrupt                    a file is missing, or differs from its sha256
     │   └── BundleInvalid                    whole, but its parts don't fit together
@@ -50,6 +51,7 @@ __all__ = [
     "CaptureError",
     "ConfigError",
     "DatasetError",
+    "DepthUnusable",
     "EdgeError",
     "ExportError",
     "FrameError",
@@ -105,6 +107,10 @@ class FrameError(EdgeError):
     """A frame's arrays, units or numbers can't be right."""
 
     exit_code = 4
+
+
+class DepthUnusable(FrameError):
+    """The frame's depth is too sparse, or too far from a plane, to tell part from background."""
 
 
 class BundleError(EdgeError):
