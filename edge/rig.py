@@ -25,7 +25,7 @@ from edge.systemd import Notifier
 from edge.trigger import trigger_from_config
 from edge.verdict import Provenance
 
-__all__ = ["check_rig", "run_rig"]
+__all__ = ["check_rig", "run_rig", "stopped_by_signals"]
 
 
 def check_rig(config: RigConfig) -> list[str]:

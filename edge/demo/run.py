@@ -13,7 +13,7 @@ from edge.demo.child_daemon import ChildDaemon
 from edge.demo.gathering import Evidence, Gathering, PartResult
 from edge.demo.rig import DemoRig
 from edge.demo.sheet import Tile, contact_sheet, draw_evidence
-from edge.demo.summary import PartLine, Summary, count, latencies_ms
+from edge.demo.summary import PartLine, Summary, count, delivered_once, latencies_ms
 from edge.errors import BrokerUnreachable, EdgeError
 from edge.sealed import write_atomically
 from edge.testing.listener import Heard, Listener
@@ -169,10 +169,8 @@ class Demo:
             verdicts=len(results),
             duplicates=self._gathering.duplicates,
             heatmaps=sum(r.verdict.score is not None and r.verdict.result_id in self._tiles for r in results),
-            delivered_once=(
-                self._gathering.duplicates == 0
-                and made == len(results) == len({r.part_id for r in results if r.truth is not None})
-                and (self._stopping or made == rig.parts)
+            delivered_once=delivered_once(
+                results, self._gathering.duplicates, made=made, shown=None if self._stopping else rig.parts
             ),
             latency_p50_ms=median_ms,
             latency_max_ms=largest_ms,

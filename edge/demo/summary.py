@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from edge.demo.gathering import PartResult
 from edge.inspection import Outcome
 
-__all__ = ["Counts", "Found", "PartLine", "Summary", "count", "latencies_ms"]
+__all__ = ["Counts", "Found", "PartLine", "Summary", "count", "delivered_once", "latencies_ms"]
 
 
 class _Strict(BaseModel):
@@ -100,3 +100,15 @@ def latencies_ms(results: Sequence[PartResult]) -> tuple[float | None, float | N
     """Median and largest latency; None where there is none."""
     latencies = [r.latency_ms for r in results if r.latency_ms is not None]
     return (statistics.median(latencies), max(latencies)) if latencies else (None, None)
+
+
+def delivered_once(
+    results: Sequence[PartResult], duplicates: int, *, made: int | None, shown: int | None
+) -> bool:
+    """Whether each part that was shown has one verdict, and each verdict that was made came once.
+
+    `made` is how many the daemon says it made (None: it said nothing), `shown` how many parts there were
+    (None: the run was interrupted, and nobody can say).
+    """
+    parts = {result.part_id for result in results if result.truth is not None}
+    return duplicates == 0 and made == len(results) == len(parts) and shown in {None, made}

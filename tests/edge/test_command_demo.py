@@ -19,11 +19,12 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from edge.broker import find_mosquitto
-from edge.camera.truth import read_truth
+from edge.camera.truth import PartTruth, read_truth
 from edge.clock import Session, utc_now
 from edge.commands.demo import app
 from edge.demo.gathering import Evidence, Gathering, PartResult
 from edge.demo.sheet import Tile, contact_sheet
+from edge.demo.summary import delivered_once
 from edge.errors import BrokerError
 from edge.messages import PictureKind
 from edge.publisher import Picture, picture_info
@@ -185,9 +186,13 @@ def runs(pid: int) -> bool:
         return False
 
 
+def command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
 class TestEnds:
-    def start(self, bundle: Path, out: Path) -> subprocess.Popen[str]:
-        command = ["--bundle", bundle, "--parts", "500", "--out", out, "--json"]
+    def start(self, bundle: Path, out: Path, parts: int = 500) -> subprocess.Popen[str]:
+        command = ["--bundle", bundle, "--parts", parts, "--out", out, "--json"]
         process = subprocess.Popen(
             [sys.executable, "-m", "edge.commands.demo", *map(str, command)],
             stdout=subprocess.PIPE,
@@ -214,12 +219,22 @@ class TestEnds:
         assert len(children) == 2
         assert not [pid for pid in children if runs(pid)]
 
+    @pytest.mark.slow
     def test_killed_outright_it_leaves_no_child(self, bundle: Path, tmp_path: Path) -> None:
         with self.start(bundle, tmp_path / "out") as process:
             children = children_of(process.pid)
             process.kill()
         assert len(children) == 2
         wait_until(lambda: not [pid for pid in children if runs(pid)])
+
+    @pytest.mark.slow
+    @needs_mosquitto
+    def test_a_broker_that_dies_is_no_success(self, bundle: Path, tmp_path: Path) -> None:
+        with self.start(bundle, tmp_path / "out", parts=25) as process:
+            [broker] = [pid for pid in children_of(process.pid) if "mosquitto" in command_of(pid)]
+            os.kill(broker, signal.SIGKILL)
+            process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == BrokerError.exit_code
 
 
 SESSION = Session(epoch=1, boot_id="boot", software_version="1")
@@ -235,6 +250,11 @@ PROVENANCE = Provenance(
 )
 
 
+def circumstances() -> Circumstances:
+    now = utc_now()
+    return Circumstances(PROVENANCE, "cam", 0, now, now, 1.0, 1.0, None)
+
+
 class TestGathering:
     @pytest.fixture
     def truth(self, tmp_path: Path) -> Path:
@@ -245,11 +265,7 @@ class TestGathering:
     def messages(self, part_id: str = "a") -> tuple[Heard, list[Heard]]:
         """A verdict, and its pictures with their twins."""
         frame = flat_frame(part_id=part_id)
-        now = utc_now()
-        verdict = verdict_from_inspection(
-            ScriptedInspector([2.0]).inspect(frame),
-            Circumstances(PROVENANCE, "cam", 0, now, now, 1.0, 1.0, None),
-        )
+        verdict = verdict_from_inspection(ScriptedInspector([2.0]).inspect(frame), circumstances())
         pictures = []
         for number, kind in enumerate(PictureKind):
             encoding = "float16-le" if kind is PictureKind.MAP else "image/jpeg"
@@ -296,6 +312,35 @@ class TestGathering:
     def test_what_is_no_verdict_is_refused(self, truth: Path) -> None:
         with pytest.raises(BrokerError, match="not what the topic promises"):
             Gathering(truth).take(Heard("x/inspection/verdict", b'{"outcome": "pass"}', 1, False), 0)
+
+
+class TestDeliveredOnce:
+    def results(self, *part_ids: str, known: bool = True) -> list[PartResult]:
+        return [
+            PartResult(
+                verdict=verdict_from_inspection(
+                    ScriptedInspector([0.2]).inspect(flat_frame(part_id=part_id)), circumstances()
+                ),
+                truth=PartTruth(shot=0, part_id=part_id, defect=None, mask=None) if known else None,
+                latency_ms=1.0,
+            )
+            for part_id in part_ids
+        ]
+
+    def test_one_verdict_for_each_part(self) -> None:
+        assert delivered_once(self.results("a", "b"), 0, made=2, shown=2)
+
+    def test_an_interrupted_run_is_held_to_what_the_daemon_made(self) -> None:
+        assert delivered_once(self.results("a", "b"), 0, made=2, shown=None)
+        assert not delivered_once(self.results("a", "b"), 0, made=3, shown=None)
+
+    def test_one_that_is_missing_comes_twice_or_is_about_another_part(self) -> None:
+        assert not delivered_once(self.results("a"), 0, made=2, shown=2)
+        assert not delivered_once(self.results("a"), 0, made=1, shown=2)
+        assert not delivered_once(self.results("a", "b"), 1, made=2, shown=2)
+        assert not delivered_once(self.results("a", "a"), 0, made=2, shown=2)
+        assert not delivered_once(self.results("a", "b", known=False), 0, made=2, shown=2)
+        assert not delivered_once(self.results("a", "b"), 0, made=None, shown=2)
 
 
 class TestContactSheet:
