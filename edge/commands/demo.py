@@ -13,7 +13,7 @@ from rich.console import Console
 
 from edge.commands.common import INTERRUPTED, ended_by_errors
 from edge.demo.rig import DemoRig, packaged_bundle
-from edge.demo.run import DaemonFailed, Demo
+from edge.demo.run import DaemonFailure, Demo
 from edge.demo.view import TerminalView, show_summary
 from edge.errors import BrokerError
 from edge.rig import stopped_by_signals
@@ -63,14 +63,16 @@ def demo(
     folder = out or Path("demo-output") / f"{datetime.now().astimezone():%Y-%m-%dT%H-%M-%S}"
     with ended_by_errors():
         rig = DemoRig.prepare(bundle or packaged_bundle(), folder, parts=parts, seed=seed)
-        try:
-            with TerminalView(console, parts) as view:
-                run = Demo(rig, view, broker.value)
-                with stopped_by_signals(run.stop):
-                    summary = run.run()
-        except DaemonFailed as error:
-            Console(stderr=True).print(str(error), markup=False, highlight=False, soft_wrap=True)
-            raise typer.Exit(error.ended_with) from error
+        with TerminalView(console, parts) as view:
+            run = Demo(rig, view, broker.value)
+            with stopped_by_signals(run.stop):
+                summary = run.run()
+        if isinstance(summary, DaemonFailure):
+            Console(stderr=True, soft_wrap=True, highlight=False).print(
+                f"edge-daemon ended with {summary.exit_code}; its log ends with:\n{summary.log_tail}",
+                markup=False,
+            )
+            raise typer.Exit(summary.exit_code if summary.exit_code > 0 else 1)  # below 0: killed by a signal
         show_summary(console, summary)
         if as_json:
             sys.stdout.write(summary.model_dump_json() + "\n")

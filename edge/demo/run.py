@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from edge.errors import BrokerUnreachable, EdgeError
 from edge.sealed import write_atomically
 from edge.testing.listener import Heard, Listener
 
-__all__ = ["DaemonFailed", "Demo", "Watcher"]
+__all__ = ["DaemonFailure", "Demo", "Watcher"]
 
 _SILENCE_S = 120.0
 """A daemon that works says at least how it feels every five seconds, and a verdict now and then."""
@@ -26,12 +27,12 @@ _LATE_PICTURES_S = 3.0
 _SLICE_S = 0.1
 
 
-class DaemonFailed(EdgeError):
-    """The daemon ended by itself with an error; `ended_with` is its exit code."""
+@dataclass(frozen=True, slots=True)
+class DaemonFailure:
+    """The daemon ended by itself, with an error: its exit code, and the end of its log."""
 
-    def __init__(self, message: str, ended_with: int) -> None:
-        super().__init__(message)
-        self.ended_with = ended_with
+    exit_code: int
+    log_tail: str
 
 
 class Watcher(Protocol):
@@ -62,11 +63,11 @@ class Demo:
         """End the daemon after the part in hand; `run` then returns what came so far."""
         self._stopping = True
 
-    def run(self) -> Summary:
+    def run(self) -> Summary | DaemonFailure:
         """Inspect all parts, or until `stop`.
 
-        Raises `BrokerError` where there is no broker, or the daemon falls silent; `DaemonFailed` where it
-        ends with an error; `EdgeError` where the pictures can't be written.
+        Raises `BrokerError` where there is no broker, or the daemon falls silent; `EdgeError` where the
+        pictures can't be written.
         """
         started_s = time.monotonic()
         with LocalBroker(self._broker_kind) as broker:
@@ -82,12 +83,15 @@ class Demo:
                 config = self._rig.write_yaml(broker.host, broker.port)
                 self._watcher.started(broker.kind, f"{broker.host}:{broker.port}")
                 with ChildDaemon(config) as daemon:
-                    self._watch(daemon, started_s)
+                    exit_code = self._watch(daemon, started_s)
+                    if exit_code != 0:
+                        return DaemonFailure(exit_code, daemon.log_tail())
                     made = daemon.verdicts()
                     self._catch_up(made)
             return self._summary(broker, started_s, made)
 
-    def _watch(self, daemon: ChildDaemon, started_s: float) -> None:
+    def _watch(self, daemon: ChildDaemon, started_s: float) -> int:
+        """Take what comes until the daemon has ended; gives its exit code."""
         heard_s, asked_to_stop = time.monotonic(), False
         while (exit_code := daemon.exit_code) is None:
             if self._stopping and not asked_to_stop:
@@ -103,10 +107,7 @@ class Demo:
                     f"no verdict for {_SILENCE_S:g} s after {len(self._gathering.results)}; the daemon's log "
                     f"ends with: {daemon.log_tail()}"
                 )
-        if exit_code != 0:
-            raise DaemonFailed(
-                f"edge-daemon ended with {exit_code}; its log ends with: {daemon.log_tail()}", exit_code
-            )
+        return exit_code
 
     def _catch_up(self, made: int | None) -> None:
         """What is still on its way: the broker has it all, for the daemon waited for acknowledgements."""
