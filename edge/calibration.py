@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from edge.errors import CalibrationError
-from edge.sealed import read_sealed, seal, write_atomically
+from edge.sealed import plain_data, read_sealed, seal, write_atomically
 
 __all__ = [
     "CALIBRATION_FILE",
@@ -51,16 +51,25 @@ def calibrate_by_quantile(
 ) -> Calibration:
     """A provisional threshold: the ⌈(n + 1)(1 − α)⌉-th smallest of n good scores, at most the largest.
 
-    Raises `CalibrationError` where there is no score, or one is not finite.
+    α is `false_reject_rate`, between 0 and 1. Raises `CalibrationError` where it is not, where there is
+    no score, or one is not finite.
     """
+    if not 0 < false_reject_rate < 1:
+        raise CalibrationError(
+            f"false_reject_rate is {false_reject_rate}; must lie between 0 and 1, such as 0.02 for 2 %"
+        )
     values = np.sort(np.asarray(scores, dtype=np.float64))
     if values.size == 0:
         raise CalibrationError(
             "no score of a good part to calibrate on; hold some good parts out of training"
         )
-    if not bool(np.isfinite(values).all()):
-        raise CalibrationError("a score of a good part is NaN or infinite; the model can't be calibrated")
-    rank = min(values.size, math.ceil((values.size + 1) * (1.0 - false_reject_rate)))
+    broken = int((~np.isfinite(values)).sum())
+    if broken:
+        raise CalibrationError(
+            f"{broken} of {values.size} scores of good parts are NaN or infinite; export the model anew"
+        )
+    # Less a hair: (n + 1)(1 − α) that is whole on paper must not be rounded up because floats miss it.
+    rank = min(values.size, math.ceil((values.size + 1) * (1.0 - false_reject_rate) - 1e-9))
     return Calibration(
         calibration_id=f"{created_utc:%Y%m%dT%H%M%SZ}-quantile",
         model_sha256=model_sha256,
@@ -83,13 +92,16 @@ def read_calibration(folder: Path, model_sha256: str) -> Calibration | None:
     Raises `BundleCorrupt` where the file was changed, `CalibrationError` where it belongs to another model.
     """
     path = folder / CALIBRATION_FILE
-    if not path.exists():
+    # A link that leads nowhere is a calibration that was lost, not one that never was.
+    if not path.exists() and not path.is_symlink():
         return None
     text, _ = read_sealed(path)
     try:
-        calibration = Calibration.model_validate(yaml.safe_load(text))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise CalibrationError(f"{path}: is not a calibration: {error}") from error
+        calibration = Calibration.model_validate(plain_data(text))
+    except ValueError as error:  # pydantic's ValidationError is one
+        raise CalibrationError(
+            f"{path}: is not a calibration that this version can read: {error}; calibrate again"
+        ) from error
     if calibration.model_sha256 != model_sha256:
         raise CalibrationError(
             f"{path}: was found for model {calibration.model_sha256[:12]}…, this is {model_sha256[:12]}…; "

@@ -85,10 +85,18 @@ class Frame:
         if not math.isfinite(self.depth_unit_m) or self.depth_unit_m <= 0:
             raise FrameError(f"{self._name()}: depth_unit_m is {self.depth_unit_m}; read it from the device")
         # NaN and inf are a driver's or a writer's mistake: the one code for "no depth" is 0.
-        if not bool(np.isfinite(self.depth_m).all()) or bool((self.depth_m < 0).any()):
-            raise FrameError(f"{self._name()}: depth_m holds NaN, infinite or negative values; invalid is 0")
+        wrong = ~np.isfinite(self.depth_m) | (self.depth_m < 0)  # (H, W)
+        if bool(wrong.any()):
+            row, column = np.argwhere(wrong)[0]
+            raise FrameError(
+                f"{self._name()}: {int(wrong.sum())} of {wrong.size} values of depth_m are NaN, infinite or "
+                f"negative, the first is {self.depth_m[row, column]} in row {row}, column {column}; the code "
+                "for missing depth is 0"
+            )
         if self.captured_utc.tzinfo is None or self.captured_utc.utcoffset() != timezone.utc.utcoffset(None):
-            raise FrameError(f"{self._name()}: captured_utc {self.captured_utc} is not in UTC")
+            raise FrameError(
+                f"{self._name()}: captured_utc {self.captured_utc} is not in UTC; give it tzinfo=timezone.utc"
+            )
         object.__setattr__(self, "rgb", _own(self.rgb))
         object.__setattr__(self, "depth_m", _own(self.depth_m))
 

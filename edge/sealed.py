@@ -6,9 +6,11 @@ import hashlib
 import os
 from pathlib import Path
 
+import yaml
+
 from edge.errors import BundleCorrupt
 
-__all__ = ["file_sha256", "read_sealed", "seal", "write_atomically"]
+__all__ = ["file_sha256", "plain_data", "read_sealed", "seal", "write_atomically"]
 
 _PREFIX = "# sha256 of all that follows: "
 
@@ -38,6 +40,29 @@ def read_sealed(path: Path) -> tuple[str, str]:
         return body.decode(), digest
     except UnicodeDecodeError as error:
         raise BundleCorrupt(f"{path}: is not UTF-8 text ({error.reason})") from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Without aliases: nine of nine of nine … fill the memory, and no writer of ours makes them."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it holds an alias (*name); write it out")
+        return super().compose_node(parent, index)
+
+
+def plain_data(text: str) -> object:
+    """The data of a YAML document: mappings, sequences, text, numbers; no tag runs code.
+
+    Raises `ValueError`, in a sentence, for whatever can't be read.
+    """
+    try:
+        return yaml.load(text, _PlainLoader)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    # PyYAML lets through what its constructors stumble over: a 13th month, `!!bool maybe`, `!!int ""`.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:
+        raise ValueError(f"it is not YAML of plain data ({error})") from error
 
 
 def file_sha256(path: Path) -> str:
