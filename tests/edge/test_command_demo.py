@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,21 +18,22 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import Result
+from rich.console import Console
 from typer.testing import CliRunner
 
 from edge.broker import find_mosquitto
 from edge.camera.truth import PartTruth, read_truth
-from edge.clock import Session, utc_now
 from edge.commands.demo import app
 from edge.demo.gathering import Evidence, Gathering, PartResult
 from edge.demo.sheet import Tile, contact_sheet
 from edge.demo.summary import delivered_once
+from edge.demo.view import TerminalView
 from edge.errors import BrokerError
-from edge.messages import PictureKind
+from edge.messages import PictureKind, Verdict
 from edge.publisher import Picture, picture_info
 from edge.simulation import RigScene
-from edge.testing import Heard, ScriptedInspector, flat_frame
-from edge.verdict import Circumstances, Provenance, verdict_from_inspection
+from edge.testing import Heard
+from edge.testing.verdicts import sample_verdict
 from tests.tiny_bundle import make_tiny_bundle
 
 PATIENCE_S = 120
@@ -237,22 +240,10 @@ class TestEnds:
         assert process.returncode == BrokerError.exit_code
 
 
-SESSION = Session(epoch=1, boot_id="boot", software_version="1")
-PROVENANCE = Provenance(
-    session=SESSION,
-    product="plate",
-    method="tiny",
-    model_sha256="0" * 64,
-    calibration_id=None,
-    threshold_provisional=None,
-    job_id=None,
-    is_simulated=True,
-)
-
-
-def circumstances() -> Circumstances:
-    now = utc_now()
-    return Circumstances(PROVENANCE, "cam", 0, now, now, 1.0, 1.0, None)
+def verdict_about(part_id: str, *, fails: bool) -> Verdict:
+    return sample_verdict(regions=int(fails)).model_copy(
+        update={"part_id": part_id, "result_id": str(uuid.uuid4())}
+    )
 
 
 class TestGathering:
@@ -264,8 +255,7 @@ class TestGathering:
 
     def messages(self, part_id: str = "a") -> tuple[Heard, list[Heard]]:
         """A verdict, and its pictures with their twins."""
-        frame = flat_frame(part_id=part_id)
-        verdict = verdict_from_inspection(ScriptedInspector([2.0]).inspect(frame), circumstances())
+        verdict = verdict_about(part_id, fails=True)
         pictures = []
         for number, kind in enumerate(PictureKind):
             encoding = "float16-le" if kind is PictureKind.MAP else "image/jpeg"
@@ -318,9 +308,7 @@ class TestDeliveredOnce:
     def results(self, *part_ids: str, known: bool = True) -> list[PartResult]:
         return [
             PartResult(
-                verdict=verdict_from_inspection(
-                    ScriptedInspector([0.2]).inspect(flat_frame(part_id=part_id)), circumstances()
-                ),
+                verdict=verdict_about(part_id, fails=False),
                 truth=PartTruth(shot=0, part_id=part_id, defect=None, mask=None) if known else None,
                 latency_ms=1.0,
             )
@@ -341,6 +329,23 @@ class TestDeliveredOnce:
         assert not delivered_once(self.results("a", "a"), 0, made=2, shown=2)
         assert not delivered_once(self.results("a", "b", known=False), 0, made=2, shown=2)
         assert not delivered_once(self.results("a", "b"), 0, made=None, shown=2)
+
+
+class TestLiveTable:
+    def test_a_terminal_shows_the_newest_rows_that_fit_beside_the_truth(self) -> None:
+        console = Console(file=io.StringIO(), force_terminal=True, width=100, height=20, record=True)
+        results = TestDeliveredOnce().results(*(f"plate-{n:05d}" for n in range(30)))
+        with TerminalView(console, 30) as view:
+            view.started("mosquitto", "127.0.0.1:1883")
+            for result in results:
+                view.verdict(result)
+        shown = console.export_text()
+        last = shown[shown.rindex("┏") :]
+        assert "plate-00029" in last
+        assert "plate-00000" not in last
+        assert "good" in last
+        assert "30 of 30 agree with the truth" in last
+        assert len(last.splitlines()) <= 20
 
 
 class TestContactSheet:
