@@ -8,13 +8,13 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from edge.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from edge.errors import BundleCorrupt, BundleInvalid
 from edge.preprocessing import Preprocessing, tensor_shapes
 from edge.scoring import ScoreSpec
-from edge.sealed import file_sha256, read_sealed, seal, write_atomically
+from edge.sealed import file_sha256, plain_data, read_sealed, seal, write_atomically
 
 __all__ = [
     "ANOMALY_MAP",
@@ -130,17 +130,28 @@ def load_bundle(path: Path) -> Bundle:
     `BundleInvalid` where the manifest is none, or its stages don't fit together; `CalibrationError`
     where the calibration belongs to another model.
     """
-    if not path.is_dir():
+    try:
+        found = path.is_dir()
+    except OSError as error:
+        raise BundleCorrupt(f"{path}: can't be read ({error.strerror}); check who may enter it") from error
+    if not found:
         raise BundleCorrupt(f"{path}: no such bundle; check the path, or make one with edge-export")
     text, digest = read_sealed(path / MANIFEST_FILE)
     try:
-        manifest = Manifest.model_validate(yaml.safe_load(text))
-    except (ValidationError, yaml.YAMLError) as error:
+        manifest = Manifest.model_validate(plain_data(text))
+    except ValueError as error:  # pydantic's ValidationError is one
         raise BundleInvalid(
-            f"{path / MANIFEST_FILE}: is not a manifest this version can read: {error}"
+            f"{path / MANIFEST_FILE}: is not a manifest that this version can read: {error}; export the "
+            "bundle with the version that runs it"
         ) from error
     check_wiring(manifest, path)
-    _check_files(path, manifest)
+    try:
+        _check_files(path, manifest)
+    except OSError as error:
+        raise BundleCorrupt(
+            f"{error.filename or path}: can't be read ({error.strerror}); check that this user may "
+            "read every file of the bundle, or copy it again"
+        ) from error
     return Bundle(path, manifest, digest, read_calibration(path, digest))
 
 
@@ -175,6 +186,9 @@ def check_wiring(manifest: Manifest, path: Path) -> None:
             if tensor not in manifest.tensors:
                 raise BundleInvalid(f"{where}: `tensors` does not say what {tensor!r} of {stage.name!r} is")
             known.add(tensor)
+    never_given = sorted(set(manifest.tensors) - (known - offered))
+    if never_given:
+        raise BundleInvalid(f"{where}: `tensors` lists {never_given}, which no stage gives; remove them")
     wanted = TensorSpec(dtype="float32", shape=(1, 1, cells, cells))
     if ANOMALY_MAP not in manifest.stages[-1].outputs.values() or manifest.tensors[ANOMALY_MAP] != wanted:
         raise BundleInvalid(
@@ -188,7 +202,11 @@ def _check_files(path: Path, manifest: Manifest) -> None:
         if not _stays_inside(name):
             raise BundleInvalid(f"{path / MANIFEST_FILE}: file {name!r} leads out of the bundle")
         file = path / name
-        if not file.is_file() or file.is_symlink():
+        if file.is_symlink():
+            raise BundleCorrupt(
+                f"{file}: is a link, its bytes lie elsewhere; copy the file itself into the bundle"
+            )
+        if not file.is_file():
             raise BundleCorrupt(f"{file}: is missing; copy the bundle again, or export it anew")
         if file.stat().st_size != spec.bytes or file_sha256(file) != spec.sha256:
             raise BundleCorrupt(

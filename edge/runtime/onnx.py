@@ -52,6 +52,8 @@ class OnnxRunner(Runner):
         _check_graphs(bundle, self._sessions)
 
     def _run(self, tensors: Mapping[str, Array], fetch: Sequence[str]) -> dict[str, Array]:
+        if not self._sessions:
+            raise RunnerError(f"the runner of {self.bundle.path} is closed; make a new one")
         values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in tensors.items()}
         for stage in self.bundle.manifest.stages:
             feed = {name: values[tensor] for name, tensor in stage.inputs.items()}
@@ -97,9 +99,22 @@ def _session_options() -> Any:
 
 def _load(path: Path, options: Any) -> Any:
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except _OrtErrors as error:
-        raise RunnerError(f"{path}: ONNX Runtime {ort.__version__} can't load it: {error}") from error
+        # Without `enable_fallback=0` it tries again on its own, and prints that to stdout.
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    except (*_OrtErrors, UnicodeDecodeError) as error:  # names in a damaged graph need not be UTF-8
+        raise RunnerError(
+            f"{path}: ONNX Runtime {ort.__version__} can't load it ({error}); export the bundle anew"
+        ) from error
+
+
+def _promises(nodes: Sequence[Any], path: Path) -> dict[str, tuple[str, tuple[object, ...]]]:
+    """Data type and shape of a graph's inputs or outputs, by their names."""
+    try:
+        return {node.name: (_TYPES.get(node.type, node.type), tuple(node.shape)) for node in nodes}
+    except UnicodeDecodeError as error:
+        raise RunnerError(
+            f"{path}: holds names that are not text ({error}); export the bundle anew"
+        ) from error
 
 
 def _check_graphs(bundle: Bundle, sessions: Mapping[str, Any]) -> None:
@@ -113,7 +128,7 @@ def _check_graphs(bundle: Bundle, sessions: Mapping[str, Any]) -> None:
             (stage.inputs, session.get_inputs(), "input"),
             (stage.outputs, session.get_outputs(), "output"),
         ):
-            graph = {node.name: (_TYPES.get(node.type, node.type), tuple(node.shape)) for node in nodes}
+            graph = _promises(nodes, bundle.path / stage.file)
             complete = set(graph) == set(wires) if what == "input" else set(wires) <= set(graph)
             if not complete:
                 raise BundleInvalid(

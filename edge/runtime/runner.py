@@ -30,7 +30,8 @@ class Runner(ABC):
     def run(self, tensors: Mapping[str, Array], fetch: Sequence[str] = (ANOMALY_MAP,)) -> dict[str, Array]:
         """The tensors named in `fetch` (of any stage), from those of the frame.
 
-        Raises `RunnerError` where an input is missing or has another dtype or shape, or a stage fails.
+        Raises `RunnerError` where an input or a result is missing or has another dtype or shape, or a
+        stage fails.
         What comes out may be NaN or infinite: it is the inspector that judges it.
         """
         for name, (dtype, shape) in self._expected.items():
@@ -42,7 +43,15 @@ class Runner(ABC):
         unknown = [name for name in fetch if name not in self.bundle.manifest.tensors]
         if unknown:
             raise RunnerError(f"no stage gives {unknown}; there are {sorted(self.bundle.manifest.tensors)}")
-        return self._run({name: tensors[name] for name in self._expected}, fetch)
+        results = self._run({name: tensors[name] for name in self._expected}, fetch)
+        for name in fetch:
+            made, spec = results[name], self.bundle.manifest.tensors[name]
+            if made.dtype != spec.dtype or made.shape != spec.shape:
+                raise RunnerError(
+                    f"tensor {name!r} came out as {made.dtype}{made.shape}, the manifest says "
+                    f"{spec.dtype}{spec.shape}; export the bundle anew"
+                )
+        return results
 
     @abstractmethod
     def _run(self, tensors: Mapping[str, Array], fetch: Sequence[str]) -> dict[str, Array]:

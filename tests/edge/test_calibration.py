@@ -109,7 +109,7 @@ def test_one_edited_by_hand_is_refused(tmp_path: Path) -> None:
 def test_one_sealed_but_wrong_says_what_is_wrong(line: str, words: str, tmp_path: Path) -> None:
     write_calibration(tmp_path, found_in([0.1], 0.02))
     path = tmp_path / CALIBRATION_FILE
-    key = line.split(":")[0]
+    key = line.split(":", maxsplit=1)[0]
     others = [kept for kept in path.read_text().splitlines()[1:] if kept.split(":")[0] != key]
     path.write_text(seal("\n".join([*others, line]) + "\n"))
     with pytest.raises(CalibrationError, match=words) as caught:
