@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import cv2
@@ -72,6 +73,9 @@ class Inspector:
         spec = self._bundle.manifest.score
         square = smooth_map(cells, prepared.mask, spec)  # (side, side)
         score = image_score(square, prepared.mask, spec)
+        if not math.isfinite(score):
+            overflow = f"the anomaly map reaches {cells.max():g}, and its smoothed score is {score}"
+            return self._undecided(frame, times[0], Outcome.ERROR, "not_finite", overflow)
         calibration = self._bundle.calibration
         threshold = None if calibration is None else calibration.threshold
         outcome, reason, detail = _decide(score, threshold, prepared.lost_share)
@@ -115,7 +119,8 @@ def regions_above(
     the background plane.
     """
     side = square.shape[0]
-    above = (square > threshold).astype(np.uint8)
+    # As the score is compared: at full precision, or a part could fail that has no region.
+    above = (square.astype(np.float64) > threshold).astype(np.uint8)
     count, labels, stats, centroids = cv2.connectedComponentsWithStats(above, connectivity=8)
     affine = view.to_frame(side)
     scale = abs(float(np.linalg.det(affine[:, :2])))  # frame pixels per pixel of the square
