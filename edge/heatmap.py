@@ -29,10 +29,12 @@ def colour_range(inspection: Inspection) -> tuple[float, float]:
     """The values at the two ends of the colour scale.
 
     0 and twice the threshold, so that the threshold lies in the middle, and a part is never made to look
-    worse by its own maximum; without a threshold 0 and the map's maximum.
+    worse by its own maximum (from a threshold that is not positive, 1 upwards); without a threshold 0 and
+    the map's maximum.
     """
-    if inspection.threshold is not None and inspection.threshold > 0:
-        return 0.0, 2.0 * inspection.threshold
+    if inspection.threshold is not None:
+        low = min(0.0, inspection.threshold)
+        return low, 2.0 * inspection.threshold if inspection.threshold > 0 else low + 1.0
     top = 0.0 if inspection.anomaly_map is None else float(inspection.anomaly_map.max())
     return 0.0, top if top > 0 else 1.0
 
