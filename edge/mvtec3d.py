@@ -23,10 +23,10 @@ from edge.camera.sample import Sample, image_size, read_image
 from edge.errors import CaptureError
 from edge.frame import DepthImage, Intrinsics
 
-__all__ = ["SPLITS", "list_category", "read_xyz_m"]
+__all__ = ["CALIBRATION_FILE", "SPLITS", "list_category", "read_xyz_m"]
 
 SPLITS = ("train", "validation", "test")
-_CALIBRATION = "calibration/camera_parameters.json"
+CALIBRATION_FILE = "calibration/camera_parameters.json"
 _DEPTH_UNIT_M = 1.0  # stored as metres
 _MISFIT_PX = 5.0
 """By how much the points of an image may miss their pixels: 1.1 px is what the lens distortion leaves."""
@@ -113,7 +113,7 @@ def _check_partners(group: Path, *, with_masks: bool) -> None:
 
 
 def _intrinsics(category: Path, first_rgb: Path) -> Intrinsics:
-    path = category / _CALIBRATION
+    path = category / CALIBRATION_FILE
     try:
         camera = _CameraParameters.model_validate_json(path.read_bytes())
     except OSError as error:

@@ -87,7 +87,7 @@ class RecordingCamera(_Source):
 
 
 class FolderCamera(_Source):
-    """A folder of images: captures of a rig, or a category of MVTec 3D-AD (its `split` is shown)."""
+    """A folder of images: captures of a rig, a category of MVTec 3D-AD (`split` is shown), or a split of one."""
 
     source: Literal["folder"] = "folder"
     path: Path
