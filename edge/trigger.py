@@ -8,6 +8,7 @@ import numpy as np
 
 from edge.config import EveryFrameTrigger, PartPresentTrigger, TriggerConfig
 from edge.depth import fit_background_plane, foreground_mask, height_over_plane
+from edge.errors import DepthUnusable
 from edge.frame import Frame
 from edge.preprocessing import ForegroundConfig
 
@@ -46,12 +47,19 @@ class PartPresent(Trigger):
         self._last: tuple[float, float, float] | None = None
 
     def due(self, frame: Frame) -> bool:
-        area_mm2, x_mm, y_mm = self._measure(frame)
+        try:
+            area_mm2, x_mm, y_mm = self._measure(frame)
+        except DepthUnusable:
+            self._still, self._last = 0, None  # what it did meanwhile nobody saw
+            raise
         if area_mm2 < self._config.rearm_below_mm2:
             self._armed, self._still, self._last = True, 0, None
             return False
         last, self._last = self._last, (area_mm2, x_mm, y_mm)
-        if not self._armed or area_mm2 < self._config.min_area_mm2:
+        if not self._armed:
+            return False
+        if area_mm2 < self._config.min_area_mm2:
+            self._still = 0
             return False
         moved = last is None or (
             abs(area_mm2 - last[0]) > self._config.still_area_change * area_mm2
