@@ -31,7 +31,7 @@ bench: $(DEV) ## measure preprocessing, the model's stages and the heatmap
 	$(BIN)/python -m tests.benchmarks
 
 demo-bundle: $(DEV) ## train and export the bundle of the demo anew
-	$(BIN)/python -m export.demo_bundle
+	SOURCE_DATE_EPOCH=1767225600 $(BIN)/python -m export.demo_bundle
 
 schemas: $(DEV) ## write docs/schemas and the tables of docs/mqtt.md from the messages
 	$(BIN)/python -m edge.schemas docs/schemas

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from train.config import TrainConfig
+    from train.datasets import DataSet
 
 SAMPLE_VARIABLE = "EDGE_INSPECT_SAMPLE"
 
@@ -19,3 +24,60 @@ def sample_category() -> Path:
     if not (category / "calibration").is_dir():
         pytest.skip(f"no sample of MVTec 3D-AD; set {SAMPLE_VARIABLE} to a category's folder")
     return category
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Captures of the simulated plate: `train` (9 good parts) and `test` (8, good and bad, easy to see)."""
+    from edge.simulation.dataset import write_lot
+    from edge.simulation.rig import RigScene
+
+    folder = tmp_path_factory.mktemp("captures") / "plate"
+    good = RigScene("plate", 11, defective_share=0.0, width_px=320, height_px=240)
+    mixed = RigScene(
+        "plate", 12, defective_share=0.5, defects=["foreign_other"], severity=2.0, width_px=320, height_px=240
+    )
+    write_lot(good, folder / "train", 9)
+    write_lot(mixed, folder / "test", 8)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> TrainConfig:
+    """See `tests.small_run`."""
+    from tests.small_run import TINY
+
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def training_data(simulated: Path) -> DataSet:
+    """Six good parts to train on, three held out."""
+    from train.datasets import open_dataset
+
+    return open_dataset(simulated / "train", "captures", None, 0.34)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(
+    tmp_path_factory: pytest.TempPathFactory, training_data: DataSet, tiny_config: TrainConfig
+) -> Path:
+    """A finished run of the tiny configuration."""
+    from tests.small_run import NoBars
+    from train.training import train_run
+    from train.views import FeatureCache
+
+    out = tmp_path_factory.mktemp("runs") / "plate"
+    cache = FeatureCache(None)
+    train_run(training_data, tiny_config, out, cache=cache, progress=NoBars(), note={"train_seed": 11})
+    return out
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
+    """A bundle of the tiny run."""
+    from export.bundle import export_bundle
+
+    out = tmp_path_factory.mktemp("bundles") / "plate"
+    export_bundle(tiny_run, out, 1e-3, lambda step: None)
+    return out

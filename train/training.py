@@ -132,7 +132,7 @@ def _provenance(
 ) -> dict[str, str | int | float | bool]:
     return {
         "trained_by": f"edge-inspect {__version__}",
-        "trained_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "trained_utc": _now().isoformat(timespec="seconds"),
         "data": data.name,
         "train_parts": len(data.train),
         "validation_parts": len(data.validation),
@@ -143,3 +143,14 @@ def _provenance(
         "threads": torch.get_num_threads(),
         **note,
     }
+
+
+def _now() -> datetime:
+    """The wall clock, or SOURCE_DATE_EPOCH (reproducible-builds.org) where a build is to be repeatable."""
+    fixed = os.environ.get("SOURCE_DATE_EPOCH")
+    if fixed is None:
+        return datetime.now(timezone.utc)
+    try:
+        return datetime.fromtimestamp(int(fixed), timezone.utc)
+    except (ValueError, OverflowError, OSError) as error:
+        raise TrainingError(f"SOURCE_DATE_EPOCH is {fixed!r}, must be seconds since 1970") from error

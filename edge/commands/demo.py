@@ -37,7 +37,7 @@ def demo(
     parts: Annotated[int, typer.Option(min=1, help="How many simulated parts; half of them are bad.")] = 40,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the parts; another than those of the training.")
-    ] = 1001,
+    ] = 7,
     out: Annotated[
         Path | None,
         typer.Option(help="A new folder for the pictures; demo-output/<time> if not given."),
