@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 
 from edge.config import EveryFrameTrigger, PartPresentTrigger, TriggerConfig
-from edge.depth import fit_background_plane, foreground_mask, height_over_plane
+from edge.depth import Mask, fill_holes, fit_background_plane, foreground_mask, height_over_plane
 from edge.errors import DepthUnusable
 from edge.frame import Frame
 from edge.preprocessing import ForegroundConfig
@@ -30,6 +34,21 @@ class EveryFrame(Trigger):
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class _Lie:
+    """How the foreground of a frame lies: its area, and the area and middle by which it is held to be still.
+
+    Near the threshold the camera's noise takes whole stretches of a part away from one frame to the next,
+    and a part that lies still would never be seen to. So these weigh each pixel by its height: nothing
+    at half the threshold, all of it at the threshold.
+    """
+
+    area_mm2: float
+    weighed_mm2: float
+    x_mm: float
+    y_mm: float
+
+
 class PartPresent(Trigger):
     """One inspection per part, however long it lies there: when it is there, and still.
 
@@ -44,26 +63,26 @@ class PartPresent(Trigger):
         self._foreground = foreground
         self._armed = True
         self._still = 0
-        self._last: tuple[float, float, float] | None = None
+        self._last: _Lie | None = None
 
     def due(self, frame: Frame) -> bool:
         try:
-            area_mm2, x_mm, y_mm = self._measure(frame)
+            lie = self._measure(frame)
         except DepthUnusable:
             self._still, self._last = 0, None  # what it did meanwhile nobody saw
             raise
-        if area_mm2 < self._config.rearm_below_mm2:
+        if lie.area_mm2 < self._config.rearm_below_mm2:
             self._armed, self._still, self._last = True, 0, None
             return False
-        last, self._last = self._last, (area_mm2, x_mm, y_mm)
+        last, self._last = self._last, lie
         if not self._armed:
             return False
-        if area_mm2 < self._config.min_area_mm2:
+        if lie.area_mm2 < self._config.min_area_mm2:
             self._still = 0
             return False
         moved = last is None or (
-            abs(area_mm2 - last[0]) > self._config.still_area_change * area_mm2
-            or float(np.hypot(x_mm - last[1], y_mm - last[2])) > self._config.still_move_mm
+            abs(lie.weighed_mm2 - last.weighed_mm2) > self._config.still_area_change * lie.weighed_mm2
+            or math.hypot(lie.x_mm - last.x_mm, lie.y_mm - last.y_mm) > self._config.still_move_mm
         )
         self._still = 1 if moved else self._still + 1
         if self._still < self._config.still_frames:
@@ -71,25 +90,44 @@ class PartPresent(Trigger):
         self._armed = False
         return True
 
-    def _measure(self, frame: Frame) -> tuple[float, float, float]:
-        """Area of the foreground in mm², and its middle on the plane in mm."""
+    def _measure(self, frame: Frame) -> _Lie:
         plane = fit_background_plane(
             frame.depth_m, frame.intrinsics, border_share=self._foreground.border_share
         )
         height_m = height_over_plane(frame.depth_m, plane, frame.intrinsics)  # (H, W)
         pixel_mm = plane.distance_m / frame.intrinsics.fx_px * 1e3
-        part = foreground_mask(
+        limit_m = self._foreground.part_threshold_m
+        part = self._above(height_m, limit_m, pixel_mm)  # (H, W)
+        if not bool(part.any()):
+            return _Lie(0.0, 0.0, 0.0, 0.0)
+        body = _largest_pieces(part | self._above(height_m, limit_m / 2, pixel_mm))  # (H, W)
+        known = (frame.depth_m > 0) | ~body
+        filled_m = fill_holes(np.where(body, np.abs(height_m), np.float32(0.0)), known)  # (H, W)
+        weight = np.where(body, np.clip(2.0 * filled_m / limit_m - 1.0, 0.0, 1.0), 0.0)  # (H, W)
+        total = float(weight.sum())
+        if total == 0.0:
+            return _Lie(0.0, 0.0, 0.0, 0.0)
+        x_px = float(weight.sum(axis=0) @ np.arange(frame.width_px)) / total
+        y_px = float(weight.sum(axis=1) @ np.arange(frame.height_px)) / total
+        return _Lie(int(part.sum()) * pixel_mm**2, total * pixel_mm**2, x_px * pixel_mm, y_px * pixel_mm)
+
+    def _above(self, height_m: npt.NDArray[np.float32], threshold_m: float, pixel_mm: float) -> Mask:
+        return foreground_mask(
             height_m,
-            threshold_m=self._foreground.part_threshold_m,
+            threshold_m=threshold_m,
             closing_px=self._foreground.closing_px,
             opening_px=self._foreground.opening_px,
             min_area_px=max(1, round(self._foreground.min_area_mm2 / pixel_mm**2)),
             fill=self._foreground.fill,
         )
-        rows, columns = np.nonzero(part)
-        if rows.size == 0:
-            return 0.0, 0.0, 0.0
-        return rows.size * pixel_mm**2, float(columns.mean()) * pixel_mm, float(rows.mean()) * pixel_mm
+
+
+def _largest_pieces(mask: Mask) -> Mask:
+    """The largest connected piece of a mask that is not empty, and those at least a fifth as large."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0  # the background
+    return np.asarray((areas >= 0.2 * areas.max())[labels] & mask, dtype=bool)
 
 
 def trigger_from_config(config: TriggerConfig, foreground: ForegroundConfig) -> Trigger:
