@@ -87,7 +87,7 @@ class RecordingCamera(_Source):
 
 
 class FolderCamera(_Source):
-    """A folder of images: captures of a rig, a category of MVTec 3D-AD (`split` is shown), or a split of one."""
+    """A folder of images: captures of a rig, or a category of MVTec 3D-AD (of which `split`), or a split."""
 
     source: Literal["folder"] = "folder"
     path: Path

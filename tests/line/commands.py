@@ -14,8 +14,9 @@ import jsonschema
 import pytest
 
 from edge.broker import find_mosquitto
+from edge.testing import Heard
 
-__all__ = ["lines", "needs_mosquitto", "refused", "rig_yaml", "run", "validator"]
+__all__ = ["gone", "lines", "needs_mosquitto", "refused", "rig_yaml", "run", "validator"]
 
 PATIENCE_S = 240
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
@@ -45,6 +46,11 @@ def run(
 def lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     """The JSON objects of stdout, one a line, and nothing else."""
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def gone(heard: list[Heard]) -> bool:
+    """Whether a rig has said that it goes: the last message of its verdicts' connection."""
+    return bool(heard) and heard[-1].json()["state"] == "offline"
 
 
 def refused(done: subprocess.CompletedProcess[str], exit_code: int, *words: str) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from edge.commands.common import ended_by_errors
+from edge.errors import ConfigError
 from edge.strict_yaml import load_strict_yaml
 from train.commands.progress import Bars
 from train.config import TrainConfig
@@ -82,7 +84,11 @@ def _overridden(config: TrainConfig, seed: int | None, scales: str | None) -> Tr
         values["seed"] = seed
     if scales is not None:
         values["distillation"]["scales"] = parse_scales(scales)
-    return TrainConfig.model_validate(values)
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        said = "; ".join(mistake["msg"].removeprefix("Value error, ") for mistake in error.errors())
+        raise ConfigError(f"--seed, --scales: {said}") from error
 
 
 def main() -> None:
