@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -138,12 +138,19 @@ def load_bundle(path: Path) -> Bundle:
         raise BundleCorrupt(f"{path}: no such bundle; check the path, or make one with edge-export")
     text, digest = read_sealed(path / MANIFEST_FILE)
     try:
-        manifest = Manifest.model_validate(plain_data(text))
+        data = plain_data(text)
+        manifest = Manifest.model_validate(data)
     except ValueError as error:  # pydantic's ValidationError is one
         raise BundleInvalid(
             f"{path / MANIFEST_FILE}: is not a manifest that this version can read: {error}; export the "
             "bundle with the version that runs it"
         ) from error
+    unsaid = _unsaid(data, manifest.model_dump(mode="json"))
+    if unsaid:
+        raise BundleInvalid(
+            f"{path / MANIFEST_FILE}: does not say {', '.join(unsaid)}; a default of this version need not "
+            "be what the model was trained with: export the bundle with the version that runs it"
+        )
     check_wiring(manifest, path)
     try:
         _check_files(path, manifest)
@@ -153,6 +160,24 @@ def load_bundle(path: Path) -> Bundle:
             "read every file of the bundle, or copy it again"
         ) from error
     return Bundle(path, manifest, digest, read_calibration(path, digest))
+
+
+def _unsaid(data: object, whole: Mapping[str, object]) -> list[str]:
+    """The keys of preprocessing and score, below any depth, that the manifest leaves to a default."""
+
+    def missing(said: object, full: object, place: str) -> list[str]:
+        if not isinstance(full, Mapping):
+            return []
+        found = said if isinstance(said, Mapping) else {}
+        absent = [f"{place}.{key}" for key in full if key not in found]
+        return absent + [
+            name for key in full if key in found for name in missing(found[key], full[key], f"{place}.{key}")
+        ]
+
+    sections = data if isinstance(data, Mapping) else {}
+    return [
+        name for key in ("preprocessing", "score") for name in missing(sections.get(key), whole[key], key)
+    ]
 
 
 def check_wiring(manifest: Manifest, path: Path) -> None:

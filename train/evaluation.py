@@ -160,8 +160,11 @@ def _figures(
 def save_maps(folder: Path, evaluation: Evaluation) -> None:
     """Each image's map as float32 .npy (H, W) at the original resolution, scores and labels in `scores.json`.
 
-    Raises `TrainingError` where the folder can't be written.
+    `scores.json` comes last: a folder that has it has all. Raises `TrainingError` where the folder holds
+    something already, or can't be written.
     """
+    if folder.exists() and any(folder.iterdir()):
+        raise TrainingError(f"{folder}: holds something already; name a new folder for the maps")
     rows = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -35,12 +35,10 @@ class Broker(str, Enum):
 def demo(
     *,
     parts: Annotated[int, typer.Option(min=1, help="How many simulated parts; half of them are bad.")] = 40,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Of the parts; another than those of the training.")
-    ] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="Of the parts; another than those of the training.")] = 7,
     out: Annotated[
         Path | None,
-        typer.Option(help="A new folder for the pictures; demo-output/<time> if not given."),
+        typer.Option(help="A new folder for the pictures; a new one below demo-output if not given."),
     ] = None,
     bundle: Annotated[Path | None, typer.Option(help="A bundle of your own for a simulated product.")] = None,
     broker: Annotated[Broker, typer.Option(help="auto: mosquitto where it is installed.")] = Broker.AUTO,

@@ -345,3 +345,15 @@ def test_a_manifest_with_one_character_changed_and_sealed_anew_loads_or_says_why
     except BundleError as error:
         reason = str(error)
         assert str(folder) in reason  # either way is right, but a reason must be given
+
+
+def test_a_manifest_that_leaves_a_number_to_a_default_is_refused(tmp_path: Path) -> None:
+    """Another version's default would be another preprocessing than the model was trained with."""
+    folder = make_tiny_bundle(tmp_path / "bundle")
+    text, _ = read_sealed(folder / MANIFEST_FILE)
+    data = yaml.safe_load(text)
+    del data["preprocessing"]["foreground"]["closing_px"]
+    del data["score"]["smoothing_px"]
+    (folder / MANIFEST_FILE).write_text(seal(yaml.safe_dump(data, sort_keys=False)))
+    with pytest.raises(BundleInvalid, match=r"preprocessing\.foreground\.closing_px, score\.smoothing_px"):
+        load_bundle(folder)
