@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.bundle import ANOMALY_MAP, Bundle
+from edge.depth import Mask
 from edge.errors import DepthUnusable, RunnerError
 from edge.frame import Frame
-from edge.framing import View
+from edge.framing import View, box_of
 from edge.inspection import Durations, Inspection, Outcome, Region
 from edge.preprocessing import Prepared, preprocess
 from edge.runtime.runner import Runner
@@ -22,6 +23,13 @@ __all__ = ["Inspector", "regions_above"]
 
 _LOST_SHARE_LIMIT = 0.02
 """How much of the part may lie outside the view before a pass can no longer be trusted."""
+
+
+_EDGE_PX = 3
+"""How near the edge of the valid depth counts as at it: the mask's opening rounds its corners."""
+
+_SEEN_SHARE = 0.1
+"""How much of a column or row must have depth for the camera to see there."""
 
 
 class Inspector:
@@ -78,7 +86,7 @@ class Inspector:
             return self._undecided(frame, times[0], Outcome.ERROR, "not_finite", overflow)
         calibration = self._bundle.calibration
         threshold = None if calibration is None else calibration.threshold
-        outcome, reason, detail = _decide(score, threshold, prepared.lost_share)
+        outcome, reason, detail = _decide(score, threshold, self._unseen(frame, prepared))
         regions: tuple[Region, ...] = ()
         if outcome is Outcome.FAIL and threshold is not None:
             regions = regions_above(square, threshold, prepared.view, prepared.pixel_mm)
@@ -96,6 +104,23 @@ class Inspector:
             window_px=_bounding_box(prepared.view),
             regions=regions,
         )
+
+    def _unseen(self, frame: Frame, prepared: Prepared) -> str | None:
+        """In a sentence, what of the part was not seen; None where all of it was."""
+        if prepared.lost_share > _LOST_SHARE_LIMIT:
+            return (
+                f"{prepared.lost_share:.0%} of what stands above the background lies outside the model's "
+                "view; one part at a time, inside the view"
+            )
+        # A fixed view may be meant to show a piece of something long; a window around a part is not.
+        if self._bundle.manifest.preprocessing.framing.mode == "part" and _reaches_edge(
+            prepared.part, frame.depth_m > 0
+        ):
+            return (
+                "the part reaches the edge of what the camera sees, and may go on beyond it; move it, or the "
+                "camera, so that all of the part is in view"
+            )
+        return None
 
     def _undecided(
         self, frame: Frame, started: float, outcome: Outcome, reason: str, detail: str
@@ -147,20 +172,30 @@ def regions_above(
 
 
 def _decide(
-    score: float, threshold: float | None, lost_share: float
+    score: float, threshold: float | None, unseen: str | None
 ) -> tuple[Outcome, str | None, str | None]:
     if threshold is None:
         detail = "the bundle has no calibration; calibrate it on good parts of this rig"
         return Outcome.NO_DECISION, "uncalibrated", detail
     if score > threshold:
         return Outcome.FAIL, None, None
-    if lost_share > _LOST_SHARE_LIMIT:
-        detail = (
-            f"{lost_share:.0%} of what stands above the background lies outside the model's view; "
-            "one part at a time, inside the view"
-        )
-        return Outcome.NO_DECISION, "part_exceeds_view", detail
+    if unseen is not None:
+        return Outcome.NO_DECISION, "part_exceeds_view", unseen
     return Outcome.PASS, None, None
+
+
+def _reaches_edge(part: Mask, valid: Mask) -> bool:
+    """Whether the part, (H, W) and not empty, ends where depth ends: at the frame's edge, or a D405's blind
+    strip along it (that of its left side has no depth).
+    """
+    box = box_of(part, upright=False)
+    for axis in (0, 1):
+        seen = np.flatnonzero(valid.mean(axis=axis) > _SEEN_SHARE)  # columns, then rows
+        reach = (box.size_px[axis] - 1.0) / 2
+        low, high = box.centre_px[axis] - reach, box.centre_px[axis] + reach
+        if seen.size == 0 or low <= seen[0] + _EDGE_PX or high >= seen[-1] - _EDGE_PX:
+            return True
+    return False
 
 
 def _durations(started: float, ready: float, ran: float) -> Durations:

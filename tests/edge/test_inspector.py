@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.bundle import load_bundle
+from edge.calibration import Calibration
 from edge.frame import Frame
 from edge.framing import FramingConfig, View
 from edge.inspection import Inspection, Outcome
@@ -249,6 +250,47 @@ def test_a_part_larger_than_the_window_never_passes(tmp_path: Path, clean_score:
     # What was seen is bad enough: that the rest was not seen changes nothing.
     failed = inspector(tmp_path / "strict", threshold=1e-6, framing=small).inspect(frame)
     assert failed.outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize("side", ["left", "right", "top", "bottom"])
+def test_a_part_that_is_cut_by_the_frame_never_passes(calibrated: Inspector, side: str) -> None:
+    scene = RigScene("blob", 5, defective_share=0.0, width_px=320, height_px=240)
+    shot = scene.shot(0)
+    assert shot is not None
+    frame, tray = frame_from_shot(scene, 0, shot), frame_from_shot(scene, 1, scene.tray(1))
+    part = preprocess(frame, Preprocessing(framing=UPRIGHT), set()).part
+    x, y = middle_of_part(frame)
+    # Move the picture until the part's middle lies a little inside the frame's edge.
+    move_x = {"left": 55 - x, "right": 300 - x}.get(side, 0)
+    move_y = {"top": 12 - y, "bottom": 228 - y}.get(side, 0)
+
+    def moved(ours: npt.NDArray[np.generic], under: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        result = under.copy()
+        rows, columns = np.nonzero(part)
+        to_y, to_x = rows + move_y, columns + move_x
+        kept = (to_y >= 0) & (to_y < 240) & (to_x >= 0) & (to_x < 320)
+        result[to_y[kept], to_x[kept]] = ours[rows[kept], columns[kept]]
+        return result
+
+    depth_m = moved(frame.depth_m, tray.depth_m)
+    depth_m[tray.depth_m == 0] = 0.0  # what the camera can't see there it does not see of the part either
+    cut = replace(frame, rgb=moved(frame.rgb, tray.rgb), depth_m=depth_m)
+    result = calibrated.inspect(cut)
+    check(result, cut)
+    assert result.outcome is not Outcome.PASS
+    lenient = Inspector(
+        replace(calibrated._bundle, calibration=_very_lenient(calibrated)), calibrated._runner
+    )
+    result = lenient.inspect(cut)
+    assert (result.outcome, result.reason) == (Outcome.NO_DECISION, "part_exceeds_view")
+    assert result.detail is not None
+    assert "reaches the edge" in result.detail
+
+
+def _very_lenient(calibrated: Inspector) -> Calibration:
+    calibration = calibrated._bundle.calibration
+    assert calibration is not None
+    return calibration.model_copy(update={"threshold": 1e6})
 
 
 def test_a_part_beside_the_region_of_interest_never_passes(tmp_path: Path) -> None:
