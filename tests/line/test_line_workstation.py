@@ -56,19 +56,19 @@ def made(tmp_path_factory: pytest.TempPathFactory, category: Path, config: Path)
     """`run` and `bundle`, made of the small category by processes of their own."""
     folder = tmp_path_factory.mktemp("line-made")
     data = ("--data", category.parent, "--format", "mvtec3d", "--category", category.name)
-    cache = folder / "cache"
-    trained = run(
-        "edge-train", *data, "--config", config, "--cache", cache, "--out", folder / "run", "--json"
-    )
+    chosen = ("--config", config, "--seed", 3, "--scales", "1", "--cache", folder / "cache")
+    trained = run("edge-train", *data, *chosen, "--out", folder / "run", "--json")
     assert trained.returncode == 0, trained.stderr
     told = json.loads(trained.stdout)
     assert (told["run"], told["product"]) == (str(folder / "run"), category.name)
+    assert (told["config"]["seed"], told["config"]["distillation"]["scales"]) == (3, [1])
     assert (told["provenance"]["train_parts"], told["provenance"]["validation_parts"]) == (6, 3)
     exported = run("edge-export", "--run", folder / "run", "--out", folder / "bundle", "--json")
     assert exported.returncode == 0, exported.stderr
     told = json.loads(exported.stdout)
     assert (told["bundle"], told["golden_samples"]) == (str(folder / "bundle"), 3)
     assert 0 <= max(told["worst"].values()) <= 1e-3
+    assert load_bundle(folder / "bundle").method == "ast"
     return folder
 
 
@@ -103,25 +103,34 @@ def agree(by_run: dict[str, Any], by_bundle: dict[str, Any]) -> None:
 
 
 class TestCaptures:
-    def test_from_captures_to_a_bundle_that_the_device_runs(
+    def test_a_run_is_trained_and_evaluated_on_a_lot_of_its_own(
         self, captures: Path, config: Path, tmp_path: Path
     ) -> None:
-        runs, bundle, maps = tmp_path / "runs" / "plate", tmp_path / "bundles" / "plate", tmp_path / "maps"
-        chosen = ("--config", config, "--seed", 3, "--scales", "1", "--no-cache")
-        data = ("--data", captures, "--category", "train")
-        told = one_document(invoke("edge-train", *data, *chosen, "--out", runs, "--json"))
-        assert (told["config"]["seed"], told["config"]["distillation"]["scales"]) == (3, [1])
-        one_document(invoke("edge-export", "--run", runs, "--out", bundle, "--json"))
-        test = captures / "test"
-        evaluated = run("edge-evaluate", "--bundle", bundle, "--data", test, "--save-maps", maps, "--json")
-        assert evaluated.returncode == 0, evaluated.stderr
-        figures = json.loads(evaluated.stdout)
-        agree(one_document(invoke("edge-evaluate", "--run", runs, "--data", test, "--json")), figures)
+        trained = invoke(
+            "edge-train", "--data", captures, "--category", "train", "--config", config, "--no-cache",
+            "--out", tmp_path / "run", "--json",
+        )  # fmt: skip
+        told = one_document(trained)
+        assert (told["provenance"]["train_parts"], told["provenance"]["validation_parts"]) == (6, 3)
+        assert told["config"]["distillation"]["scales"] == [1, 2, 4]
+        figures = one_document(
+            invoke("edge-evaluate", "--data", captures / "test", "--run", tmp_path / "run", "--json")
+        )
         assert figures["images"] == 8
-        assert load_bundle(bundle).method == "ast"
+        assert figures["aupro_30"] > 0.8
 
+    def test_run_bundle_and_device_say_the_same_of_captures(
+        self, made: Path, captures: Path, tmp_path: Path
+    ) -> None:
+        test, maps = captures / "test", tmp_path / "maps"
+        judged = run(
+            "edge-evaluate", "--bundle", made / "bundle", "--data", test, "--save-maps", maps, "--json"
+        )
+        assert judged.returncode == 0, judged.stderr
+        by_run = one_document(invoke("edge-evaluate", "--run", made / "run", "--data", test, "--json"))
+        agree(by_run, json.loads(judged.stdout))
         # The device's own command gives each part the score that the workstation gave it.
-        inspected = run("edge-inspect", bundle, test, "--json")
+        inspected = run("edge-inspect", made / "bundle", test, "--json")
         assert inspected.returncode in (0, 20), inspected.stderr
         listed = json.loads((maps / "scores.json").read_text())
         expected = {row["part"].partition("/")[2]: row["score"] for row in listed["images"]}
