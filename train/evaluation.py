@@ -163,10 +163,10 @@ def save_maps(folder: Path, evaluation: Evaluation) -> None:
     `scores.json` comes last: a folder that has it has all. Raises `TrainingError` where the folder holds
     something already, or can't be written.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise TrainingError(f"{folder}: holds something already; name a new folder for the maps")
     rows = []
     try:
+        if folder.exists() and any(folder.iterdir()):
+            raise TrainingError(f"{folder}: holds something already; name a new folder for the maps")
         folder.mkdir(parents=True, exist_ok=True)
         for part, defect, score, anomaly_map in zip(
             evaluation.names, evaluation.defects, evaluation.scores, evaluation.maps, strict=True

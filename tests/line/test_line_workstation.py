@@ -279,3 +279,11 @@ class TestRefusals:
         refused(result, 5, "student.onnx", "differs from the sha256")
         refused(invoke("edge-evaluate", "--bundle", wired, *given), 5, "'infrared', which nobody gives")
         assert not (tmp_path / "maps").exists()
+
+    def test_maps_have_a_folder_of_their_own(self, made: Path, category: Path, tmp_path: Path) -> None:
+        mine = tmp_path / "mine.txt"
+        mine.write_text("mine")
+        given = ("--bundle", made / "bundle", "--data", category, "--format", "mvtec3d", "--json")
+        refused(invoke("edge-evaluate", *given, "--save-maps", tmp_path), 9, "holds something already")
+        refused(invoke("edge-evaluate", *given, "--save-maps", mine), 9, "can't be written (Not a directory)")
+        assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
