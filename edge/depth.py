@@ -24,6 +24,7 @@ __all__ = [
     "height_over_plane",
     "normalise_z",
     "normals_image",
+    "pieces_touching",
     "pixel_shuffle",
     "pixel_unshuffle",
 ]
@@ -236,6 +237,15 @@ def foreground_mask(
         outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(mask, outlines, -1, color=1, thickness=cv2.FILLED)
     return np.asarray(mask, dtype=bool)
+
+
+def pieces_touching(mask: Mask, seed: Mask) -> Mask:
+    """The connected pieces (8 neighbours) of a mask (H, W) that hold at least one pixel of `seed`."""
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    held = np.zeros(count, dtype=bool)
+    held[np.unique(labels[seed & mask])] = True
+    held[0] = False
+    return np.asarray(held[labels], dtype=bool)
 
 
 def _ellipse(diameter_px: int) -> npt.NDArray[np.uint8]:

@@ -21,6 +21,7 @@ from edge.depth import (
     height_over_plane,
     normalise_z,
     normals_image,
+    pieces_touching,
     pixel_unshuffle,
 )
 from edge.frame import Frame
@@ -47,15 +48,17 @@ class ForegroundConfig(BaseModel):
     """How the part is told from its background, by height over the plane.
 
     `part_threshold_m` finds the part (for the window, and whether there is one at all): well above the
-    noise of the bed. `mask_threshold_m`, finer, gives the mask for the score. The mask is grown by
-    `dilation_px` pixels of the depth square so that a defect at the outline is seen.
+    noise of the bed. `mask_threshold_m`, finer, gives the mask for the score, of which the pieces count
+    that hold some of the part. The mask is grown by `dilation_px` pixels of the depth square so that a
+    defect at the outline is seen. `closing_px` closes the notches that stereo leaves in the outline; over
+    a bed whose noise reaches the thresholds it would join the noise to the part.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     part_threshold_m: float = Field(default=0.005, gt=0)
-    mask_threshold_m: float = Field(default=0.003, gt=0)
-    closing_px: int = Field(default=9, ge=1)
+    mask_threshold_m: float = Field(default=0.004, gt=0)
+    closing_px: int = Field(default=1, ge=1)
     opening_px: int = Field(default=5, ge=1)
     min_area_mm2: float = Field(default=25.0, gt=0)
     dilation_px: int = Field(default=8, ge=0)
@@ -170,7 +173,7 @@ def preprocess(
     view = view_of(config.framing, frame.width_px, frame.height_px, part, angle_deg)
 
     side = config.depth_px
-    fine = part | foreground_mask(
+    low = foreground_mask(
         height_m,
         threshold_m=foreground.mask_threshold_m,
         closing_px=foreground.closing_px,
@@ -178,6 +181,7 @@ def preprocess(
         min_area_px=min_area_px,
         fill=foreground.fill,
     )  # (H, W)
+    fine = pieces_touching(low | part, part)  # (H, W)
     own = view.take(fine.astype(np.uint8), side, nearest=True).astype(np.uint8)  # (side, side)
     if foreground.dilation_px:
         ellipse = cv2.getStructuringElement(

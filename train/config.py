@@ -107,7 +107,7 @@ class TrainConfig(_Section):
     """
 
     seed: int = 0
-    inputs: tuple[Modality, ...] = Field(default=("image", "normals"), min_length=1)
+    inputs: tuple[Modality, ...] = Field(default=("image",), min_length=1)
     rotations: int = Field(default=1, ge=1)
     held_out_share: float = Field(default=0.2, gt=0, lt=1)
     false_reject_rate: float = Field(default=0.02, gt=0, lt=1)

@@ -18,6 +18,7 @@ from edge.depth import (
     height_over_plane,
     normalise_z,
     normals_image,
+    pieces_touching,
     pixel_shuffle,
     pixel_unshuffle,
 )
@@ -204,3 +205,15 @@ def test_plane_of_the_camera_s_own_axis() -> None:
     plane = BackgroundPlane(inverse_m=(0.0, 0.0, 4.0), rms_m=0.0, inlier_share=1.0)
     assert plane.distance_m == pytest.approx(0.25)
     assert plane.tilt_deg == pytest.approx(0.0, abs=1e-6)
+
+
+def test_only_pieces_with_some_of_the_part_stay() -> None:
+    mask = np.zeros((40, 60), bool)
+    mask[5:20, 5:20] = mask[20:22, 20:22] = True  # joined at a corner
+    mask[30:38, 40:55] = True  # noise of the bed
+    seed = np.zeros_like(mask)
+    seed[8:10, 8:10] = True
+    kept = pieces_touching(mask, seed)
+    assert bool(kept[:22, :22][mask[:22, :22]].all())
+    assert not kept[30:].any()
+    assert not pieces_touching(mask, np.zeros_like(mask)).any()

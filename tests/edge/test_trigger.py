@@ -66,7 +66,7 @@ class Line:
 
 
 CONFIG = PartPresentTrigger(kind="part_present", min_area_mm2=400.0, still_frames=3)
-FOREGROUND = ForegroundConfig(part_threshold_m=0.004)
+FOREGROUND = ForegroundConfig(part_threshold_m=0.004, closing_px=9)
 
 
 @pytest.fixture(scope="module")
