@@ -34,6 +34,7 @@ __all__ = [
     "Prepared",
     "Preprocessing",
     "ZConfig",
+    "mask_above",
     "preprocess",
     "tensor_shapes",
 ]
@@ -161,26 +162,11 @@ def preprocess(
     plane = fit_background_plane(frame.depth_m, intrinsics, border_share=foreground.border_share)
     height_m = height_over_plane(frame.depth_m, plane, intrinsics)  # (H, W)
     pixel_m = plane.distance_m / intrinsics.fx_px
-    min_area_px = max(1, round(foreground.min_area_mm2 * 1e-6 / pixel_m**2))
-    part = foreground_mask(
-        height_m,
-        threshold_m=foreground.part_threshold_m,
-        closing_px=foreground.closing_px,
-        opening_px=foreground.opening_px,
-        min_area_px=min_area_px,
-        fill=foreground.fill,
-    )  # (H, W)
+    part = mask_above(height_m, foreground.part_threshold_m, pixel_m, foreground)  # (H, W)
     view = view_of(config.framing, frame.width_px, frame.height_px, part, angle_deg)
 
     side = config.depth_px
-    low = foreground_mask(
-        height_m,
-        threshold_m=foreground.mask_threshold_m,
-        closing_px=foreground.closing_px,
-        opening_px=foreground.opening_px,
-        min_area_px=min_area_px,
-        fill=foreground.fill,
-    )  # (H, W)
+    low = mask_above(height_m, foreground.mask_threshold_m, pixel_m, foreground)  # (H, W)
     fine = pieces_touching(low | part, part)  # (H, W)
     own = view.take(fine.astype(np.uint8), side, nearest=True).astype(np.uint8)  # (side, side)
     if foreground.dilation_px:
@@ -225,6 +211,21 @@ def preprocess(
         part_area_mm2=float(part.sum()) * (pixel_m * 1e3) ** 2,
         lost_share=_lost_share(part, view),
         pixel_mm=pixel_m * 1e3,
+    )
+
+
+def mask_above(height_m: _Float, threshold_m: float, pixel_m: float, foreground: ForegroundConfig) -> Mask:
+    """What stands more than `threshold_m` above the background, as configured; (H, W) bool.
+
+    `pixel_m` is the width of a pixel on the background.
+    """
+    return foreground_mask(
+        height_m,
+        threshold_m=threshold_m,
+        closing_px=foreground.closing_px,
+        opening_px=foreground.opening_px,
+        min_area_px=max(1, round(foreground.min_area_mm2 * 1e-6 / pixel_m**2)),
+        fill=foreground.fill,
     )
 
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from edge.config import EveryFrameTrigger, PartPresentTrigger, TriggerConfig
-from edge.depth import Mask, fill_holes, fit_background_plane, foreground_mask, height_over_plane
+from edge.depth import Mask, fill_holes, fit_background_plane, height_over_plane
 from edge.errors import DepthUnusable
 from edge.frame import Frame
-from edge.preprocessing import ForegroundConfig
+from edge.preprocessing import ForegroundConfig, mask_above
 
 __all__ = ["EveryFrame", "PartPresent", "Trigger", "trigger_from_config"]
 
@@ -97,10 +96,11 @@ class PartPresent(Trigger):
         height_m = height_over_plane(frame.depth_m, plane, frame.intrinsics)  # (H, W)
         pixel_mm = plane.distance_m / frame.intrinsics.fx_px * 1e3
         limit_m = self._foreground.part_threshold_m
-        part = self._above(height_m, limit_m, pixel_mm)  # (H, W)
+        part = mask_above(height_m, limit_m, pixel_mm * 1e-3, self._foreground)  # (H, W)
         if not bool(part.any()):
             return _Lie(0.0, 0.0, 0.0, 0.0)
-        body = _largest_pieces(part | self._above(height_m, limit_m / 2, pixel_mm))  # (H, W)
+        low = mask_above(height_m, limit_m / 2, pixel_mm * 1e-3, self._foreground)  # (H, W)
+        body = _largest_pieces(part | low)  # (H, W)
         known = (frame.depth_m > 0) | ~body
         filled_m = fill_holes(np.where(body, np.abs(height_m), np.float32(0.0)), known)  # (H, W)
         weight = np.where(body, np.clip(2.0 * filled_m / limit_m - 1.0, 0.0, 1.0), 0.0)  # (H, W)
@@ -110,16 +110,6 @@ class PartPresent(Trigger):
         x_px = float(weight.sum(axis=0) @ np.arange(frame.width_px)) / total
         y_px = float(weight.sum(axis=1) @ np.arange(frame.height_px)) / total
         return _Lie(int(part.sum()) * pixel_mm**2, total * pixel_mm**2, x_px * pixel_mm, y_px * pixel_mm)
-
-    def _above(self, height_m: npt.NDArray[np.float32], threshold_m: float, pixel_mm: float) -> Mask:
-        return foreground_mask(
-            height_m,
-            threshold_m=threshold_m,
-            closing_px=self._foreground.closing_px,
-            opening_px=self._foreground.opening_px,
-            min_area_px=max(1, round(self._foreground.min_area_mm2 / pixel_mm**2)),
-            fill=self._foreground.fill,
-        )
 
 
 def _largest_pieces(mask: Mask) -> Mask:
