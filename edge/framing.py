@@ -16,6 +16,9 @@ from edge.depth import Mask
 
 __all__ = ["FramingConfig", "View", "box_of", "view_of"]
 
+_PIECE_SHARE = 0.02
+"""How large a piece of the foreground must be, of the largest, to belong to the part."""
+
 _Float = npt.NDArray[np.float32]
 _Pixels = TypeVar("_Pixels", npt.NDArray[np.uint8], npt.NDArray[np.float32])
 
@@ -117,21 +120,23 @@ class View:
 def box_of(part: Mask, *, upright: bool) -> View:
     """The box around a mask (H, W) that is not empty, along the frame's axes or the part's own.
 
-    Only the largest connected piece counts, with those at least a fifth as large: a speck of noise or a
-    foreign body somewhere on the tray must not pull the view away from the part.
+    Only the largest connected piece counts, with those at least a fiftieth of it: a speck of noise or a
+    small foreign body somewhere on the tray must not pull the view away from the part.
 
-    The part's own axis is that of the mask's largest second moment; its sign is that of the third moment
-    along it, so that the half that reaches further, and so weighs less, points to the right. A part
-    without a long axis has none to be turned by: its angle is then as random as it lies.
+    The part's own axis is that of the largest second moment of its convex hull, which hardly changes where
+    depth is missing; its sign is that of the third moment along it, so that the half that reaches further,
+    and so weighs less, points to the right. A part without a long axis has none to be turned by: its angle
+    is then as random as it lies.
     """
     count, labels, stats, _ = cv2.connectedComponentsWithStats(part.astype(np.uint8), connectivity=8)
     areas = np.array([0, *(int(stats[i, cv2.CC_STAT_AREA]) for i in range(1, count))])
-    body = (areas >= 0.2 * areas.max()).astype(np.uint8)
+    body = (areas >= _PIECE_SHARE * areas.max()).astype(np.uint8)
     body[0] = 0
     pieces = np.asarray(body[labels], dtype=np.uint8)  # (H, W)
+    points = np.asarray(cv2.convexHull(np.asarray(cv2.findNonZero(pieces))))  # (j, 1, 2) x, y
     angle_deg = 0.0
     if upright:
-        moment = cv2.moments(pieces, binaryImage=True)
+        moment = cv2.moments(points)
         angle = 0.5 * math.atan2(2.0 * moment["mu11"], moment["mu20"] - moment["mu02"])
         x, y = math.cos(angle), math.sin(angle)
         skew = (
@@ -141,8 +146,7 @@ def box_of(part: Mask, *, upright: bool) -> View:
             + y**3 * moment["mu03"]
         )
         angle_deg = math.degrees(angle) + (180.0 if skew < 0 else 0.0)
-    points = cv2.findNonZero(pieces)  # (k, 1, 2)
-    hull = cv2.convexHull(points)[:, 0, :].astype(np.float64)  # (j, 2) x, y
+    hull = points[:, 0, :].astype(np.float64)  # (j, 2)
     radians = math.radians(angle_deg)
     turn = np.array([[math.cos(radians), -math.sin(radians)], [math.sin(radians), math.cos(radians)]])
     own = hull @ turn  # along the part's axes

@@ -117,3 +117,21 @@ def test_a_speck_elsewhere_does_not_pull_the_view_away() -> None:
     clean = box_of(part, upright=True)
     part[225:231, 300:306] = True
     assert box_of(part, upright=True) == clean
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 5), st.floats(-180, 180))
+def test_missing_depth_hardly_turns_the_view(seed: int, angle: float) -> None:
+    part = wedge(angle)
+    clean = box_of(part, upright=True)
+    rng = np.random.default_rng(seed)
+    for _ in range(6):  # holes inside; the outline stays
+        x, y = rng.integers(-35, 25), rng.integers(-6, 7)
+        radians = np.radians(angle)
+        at = (
+            160 + x * np.cos(radians) - y * np.sin(radians),
+            120 + x * np.sin(radians) + y * np.cos(radians),
+        )
+        cv2.circle(canvas := part.astype(np.uint8), (round(at[0]), round(at[1])), 7, 0, cv2.FILLED)
+        part = canvas.astype(bool)
+    assert box_of(part, upright=True) == clean
