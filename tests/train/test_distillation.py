@@ -58,7 +58,8 @@ def test_the_map_is_the_mean_squared_residual_on_the_foreground_in_float32() -> 
 def test_the_student_sees_where_it_is() -> None:
     torch.manual_seed(0)
     student = Student(StudentConfig(hidden=8, blocks=1), 4, 12).eval()
-    flat = student(torch.zeros(1, 4, 12, 12))
+    with torch.no_grad():
+        flat = student(torch.zeros(1, 4, 12, 12))
     assert flat.shape == (1, 4, 12, 12)
     inner = flat[0, :, 4:8, 4:8].flatten(1).T  # far from the padding
     assert float(torch.pdist(inner).min()) > 0

@@ -24,14 +24,15 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def test_a_run_finds_a_large_defect_and_its_map_lies_on_it(tiny_run: Path, simulated: Path) -> None:
+def test_the_map_of_a_run_lies_on_a_large_defect(tiny_run: Path, simulated: Path) -> None:
     model, info = load_model(tiny_run)
     samples = open_dataset(simulated / "test", "captures", None, 0.5).test
     result = evaluate(predictor_of_model(model), samples, lambda n: None)
     assert info.product == "train"
     assert result.figures.images == 8
-    assert result.figures.aupro_30 > 0.85
-    assert result.figures.i_auroc > 0.85
+    # 32 steps on 6 parts: enough to say where, not yet whether.
+    assert result.figures.aupro_30 > 0.9
+    assert result.figures.p_auroc > 0.95
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
