@@ -54,7 +54,8 @@ def export_graph(
             optimize=True,
             verbose=False,
         )
-    model = onnx.load(path)
+    model = _without_traces(onnx.load(path))
+    path.write_bytes(model.SerializeToString(deterministic=True))
     onnx.checker.check_model(model, full_check=True)
     versions = {entry.domain: entry.version for entry in model.opset_import}
     if versions.get("", 0) != OPSET:
@@ -67,6 +68,26 @@ def export_graph(
     if any(size < 1 for _, shape in (*graph.inputs.values(), *graph.outputs.values()) for size in shape):
         raise ExportError(f"{path.name}: has a shape that is not static: {graph}")
     return graph
+
+
+def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without what the exporter noted of its own run: file names of this machine, stack traces.
+
+    They would tell a stranger where the model was made, and make two exports of one model differ.
+    """
+    graph = model.graph
+    for part in (
+        model,
+        graph,
+        *graph.node,
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+    ):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    return model
 
 
 def _nodes(values: Sequence[onnx.ValueInfoProto]) -> dict[str, tuple[str, tuple[int, ...]]]:

@@ -80,6 +80,15 @@ def test_graphs_are_static_self_contained_and_of_the_opset_asked_for(bundle_fold
             assert all(dim.dim_value > 0 for dim in value.type.tensor_type.shape.dim)
 
 
+def test_graphs_tell_nothing_of_the_machine_that_made_them(bundle_folder: Path) -> None:
+    here = str(Path(__file__).resolve().parents[2]).encode()
+    for path in bundle_folder.glob("*.onnx"):
+        data = path.read_bytes()
+        assert here not in data, path
+        assert b"stack_trace" not in data, path
+        assert b".py" not in data, path
+
+
 def test_the_backbone_is_one_file_that_runs_twice(bundle_folder: Path) -> None:
     stages = load_bundle(bundle_folder).manifest.stages
     assert [stage.name for stage in stages] == [
