@@ -22,6 +22,7 @@ __all__ = [
     "fit_background_plane",
     "foreground_mask",
     "height_over_plane",
+    "largest_pieces",
     "normalise_z",
     "normals_image",
     "pieces_touching",
@@ -237,6 +238,14 @@ def foreground_mask(
         outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(mask, outlines, -1, color=1, thickness=cv2.FILLED)
     return np.asarray(mask, dtype=bool)
+
+
+def largest_pieces(mask: Mask, *, share: float) -> Mask:
+    """The largest connected piece (8 neighbours) of a mask (H, W), and those at least `share` as large."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    areas = np.array(stats[:, cv2.CC_STAT_AREA])
+    areas[0] = 0  # the background
+    return np.asarray((areas >= max(1.0, share * float(areas.max())))[labels], dtype=bool)
 
 
 def pieces_touching(mask: Mask, seed: Mask) -> Mask:

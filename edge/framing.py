@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
-from edge.depth import Mask
+from edge.depth import Mask, largest_pieces
 
 __all__ = ["FramingConfig", "View", "box_of", "view_of"]
 
@@ -128,11 +128,7 @@ def box_of(part: Mask, *, upright: bool) -> View:
     and so weighs less, points to the right. A part without a long axis has none to be turned by: its angle
     is then as random as it lies.
     """
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(part.astype(np.uint8), connectivity=8)
-    areas = np.array([0, *(int(stats[i, cv2.CC_STAT_AREA]) for i in range(1, count))])
-    body = (areas >= _PIECE_SHARE * areas.max()).astype(np.uint8)
-    body[0] = 0
-    pieces = np.asarray(body[labels], dtype=np.uint8)  # (H, W)
+    pieces = largest_pieces(part, share=_PIECE_SHARE).astype(np.uint8)  # (H, W)
     points = np.asarray(cv2.convexHull(np.asarray(cv2.findNonZero(pieces))))  # (j, 1, 2) x, y
     angle_deg = 0.0
     if upright:

@@ -6,16 +6,18 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from edge.config import EveryFrameTrigger, PartPresentTrigger, TriggerConfig
-from edge.depth import Mask, fill_holes, fit_background_plane, height_over_plane
+from edge.depth import fill_holes, fit_background_plane, height_over_plane, largest_pieces
 from edge.errors import DepthUnusable
 from edge.frame import Frame
 from edge.preprocessing import ForegroundConfig, mask_above
 
 __all__ = ["EveryFrame", "PartPresent", "Trigger", "trigger_from_config"]
+
+_PIECE_SHARE = 0.2
+"""How large a piece of the foreground must be, of the largest, to have a say in where the part lies."""
 
 
 class Trigger(ABC):
@@ -100,7 +102,7 @@ class PartPresent(Trigger):
         if not bool(part.any()):
             return _Lie(0.0, 0.0, 0.0, 0.0)
         low = mask_above(height_m, limit_m / 2, pixel_mm * 1e-3, self._foreground)  # (H, W)
-        body = _largest_pieces(part | low)  # (H, W)
+        body = largest_pieces(part | low, share=_PIECE_SHARE)  # (H, W)
         known = (frame.depth_m > 0) | ~body
         filled_m = fill_holes(np.where(body, np.abs(height_m), np.float32(0.0)), known)  # (H, W)
         weight = np.where(body, np.clip(2.0 * filled_m / limit_m - 1.0, 0.0, 1.0), 0.0)  # (H, W)
@@ -110,14 +112,6 @@ class PartPresent(Trigger):
         x_px = float(weight.sum(axis=0) @ np.arange(frame.width_px)) / total
         y_px = float(weight.sum(axis=1) @ np.arange(frame.height_px)) / total
         return _Lie(int(part.sum()) * pixel_mm**2, total * pixel_mm**2, x_px * pixel_mm, y_px * pixel_mm)
-
-
-def _largest_pieces(mask: Mask) -> Mask:
-    """The largest connected piece of a mask that is not empty, and those at least a fifth as large."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    areas = stats[:, cv2.CC_STAT_AREA].copy()
-    areas[0] = 0  # the background
-    return np.asarray((areas >= 0.2 * areas.max())[labels] & mask, dtype=bool)
 
 
 def trigger_from_config(config: TriggerConfig, foreground: ForegroundConfig) -> Trigger:
