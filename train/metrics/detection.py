@@ -12,7 +12,14 @@ from sklearn.metrics import roc_auc_score
 
 from edge.errors import ConfigError, DatasetError
 
-__all__ = ["FalsePositiveRate", "false_positive_rate_at", "image_auroc"]
+__all__ = [
+    "FalsePositiveRate",
+    "Labels",
+    "Scores",
+    "checked_labels",
+    "false_positive_rate_at",
+    "image_auroc",
+]
 
 Labels = Sequence[bool] | Sequence[int] | npt.NDArray[np.bool_] | npt.NDArray[np.integer]
 """(N,), True or 1 for a defective image, False or 0 for a good one."""
@@ -46,7 +53,7 @@ def image_auroc(labels: Labels, scores: Scores) -> float:
     `labels` (N,) True or 1 for defective; `scores` (N,). Raises `DatasetError` where a class is missing, the
     lengths differ, a label is neither 0 nor 1, or a score is NaN or infinite (its image is named).
     """
-    truth, values = _checked(labels, scores)
+    truth, values = checked_labels(labels, scores)
     return float(roc_auc_score(truth, values))
 
 
@@ -66,7 +73,7 @@ def false_positive_rate_at(
             f"detection rate {detection_rate}, confidence {confidence}; the first must lie in (0, 1], "
             "the second in (0, 1), such as 0.95"
         )
-    truth, values = _checked(labels, scores)
+    truth, values = checked_labels(labels, scores)
     defective = np.sort(values[truth])[::-1]  # (D,), highest first
     good = values[~truth]  # (G,)
     # As k/D ≥ rate and not as ceil(rate·D): 0.07·100 is above 7 in floating point, 7/100 is not below 0.07.
@@ -87,7 +94,8 @@ def false_positive_rate_at(
     )
 
 
-def _checked(labels: Labels, scores: Scores) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+def checked_labels(labels: Labels, scores: Scores) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Labels (N,) as bool and scores (N,) as float64; `DatasetError` where no figure can be made of them."""
     truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if truth.ndim != 1 or truth.shape != values.shape:
         raise DatasetError(
