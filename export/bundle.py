@@ -22,11 +22,11 @@ from edge.sealed import file_sha256
 from edge.version import __version__
 from export.onnx import Graph, export_graph
 from export.parity import Parity, compare
-from export.stages import Stage, stages_of
 from train.checkpoint import RunInfo, load_golden, load_log, load_model
-from train.features import BackboneConfig
-from train.model import DistillationModel
+from train.features import Backbone, BackboneConfig
+from train.methods import Method
 from train.predictor import cells_by_torch
+from train.stages import Stage
 
 __all__ = ["export_bundle"]
 
@@ -49,7 +49,7 @@ def export_bundle(run: Path, out: Path, tolerance: float, progress: Callable[[st
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
             draft = Path(temporary) / out.name
             draft.mkdir()
-            stages = stages_of(model)
+            stages = model.stages()
             graphs = _export_graphs(stages, draft, progress)
             _write_golden(draft, model, golden)
             manifest = _manifest(draft, model, info, stages, graphs)
@@ -84,7 +84,7 @@ def _export_graphs(
     return graphs
 
 
-def _write_golden(folder: Path, model: DistillationModel, golden: Mapping[str, _Arrays]) -> None:
+def _write_golden(folder: Path, model: Method, golden: Mapping[str, _Arrays]) -> None:
     """One .npz per golden sample: its tensors, and the map that torch makes of them."""
     (folder / "golden").mkdir()
     for number, name in enumerate(sorted(golden)):
@@ -95,7 +95,7 @@ def _write_golden(folder: Path, model: DistillationModel, golden: Mapping[str, _
 
 def _manifest(
     folder: Path,
-    model: DistillationModel,
+    model: Method,
     info: RunInfo,
     stages: tuple[Stage, ...],
     graphs: Mapping[str, Graph],
@@ -112,7 +112,7 @@ def _manifest(
     }
     return Manifest(
         product=info.product,
-        method="ast" if info.config.distillation.scales == (1,) else "msd",
+        method=model.label,
         preprocessing=model.preprocessing,
         stages=tuple(stage.spec for stage in stages),
         tensors=tensors,
@@ -124,7 +124,12 @@ def _manifest(
             "torch": str(torch.__version__),
             "onnx": version("onnx"),
         },
-        licences={"backbone": _licence(info.config.backbone)},
+        licences={
+            spec.file.removesuffix(".onnx"): _licence(stage.module.config)
+            for stage in stages
+            if isinstance(stage.module, Backbone)
+            for spec in [stage.spec]
+        },
     )
 
 

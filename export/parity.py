@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edge.bundle import ANOMALY_MAP
 from edge.errors import ExportError
 from edge.runtime import Runner
-from train.model import DistillationModel
+from train.model import AnomalyModel
 
 __all__ = ["Parity", "compare"]
 
@@ -27,9 +26,7 @@ class Parity:
     worst: Mapping[str, float]
 
 
-def compare(
-    model: DistillationModel, runner: Runner, golden: Mapping[str, _Arrays], tolerance: float
-) -> Parity:
+def compare(model: AnomalyModel, runner: Runner, golden: Mapping[str, _Arrays], tolerance: float) -> Parity:
     """Run the golden samples through both; raises `ExportError` where a tensor differs by more than allowed.
 
     A tensor's difference is max |onnx − torch| / (standard deviation of torch's). The chain is compared:
@@ -54,18 +51,9 @@ def compare(
     return Parity(samples=len(golden), worst=worst)
 
 
-def _by_torch(model: DistillationModel, tensors: _Arrays) -> dict[str, npt.NDArray[np.float64]]:
+def _by_torch(model: AnomalyModel, tensors: _Arrays) -> dict[str, npt.NDArray[np.float64]]:
     """Every tensor that a stage makes."""
     given = {name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}
     with torch.no_grad():
-        parts = model.parts(given)
-        x = model.assemble(*parts)
-        teacher, student = model.teacher(x), model.student(x)
-        made = {
-            f"features_{name}": part
-            for name, part in zip(model.config.inputs, parts, strict=True)
-            if name != "z"
-        }
-        made |= {"teacher_out": teacher, "student_out": student}
-        made[ANOMALY_MAP] = model.distance(teacher, student, given["mask"])
+        made = model.run_all(given)
     return {name: value.numpy().astype(np.float64) for name, value in made.items()}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from train.config import TrainConfig
-from train.training import Task
+from train.good_parts import Task
 
 __all__ = ["TINY", "NoBars"]
 
@@ -22,18 +22,21 @@ class NoBars:
 TINY = TrainConfig.model_validate(
     {
         "held_out_share": 0.34,
-        "inputs": ["image", "normals", "z"],
         "preprocessing": {
             "image_px": 96,
             "depth_px": 48,
             "map_cells": 12,
             "foreground": {"part_threshold_m": 0.003, "mask_threshold_m": 0.0025, "dilation_px": 2},
         },
-        "backbone": {"blocks": [3]},
-        "teacher": {"hidden": 8, "kernels": [3, 3]},
-        "teacher_optimiser": {"steps": 12, "batch": 4, "clip_norm": 1.0},
-        "student": {"hidden": 16, "blocks": 1},
-        "student_optimiser": {"steps": 20, "batch": 4},
+        "method": {
+            "name": "msd",
+            "inputs": ["image", "normals", "z"],
+            "backbone": {"blocks": [3]},
+            "teacher": {"hidden": 8, "kernels": [3, 3]},
+            "teacher_optimiser": {"steps": 12, "batch": 4, "clip_norm": 1.0},
+            "student": {"hidden": 16, "blocks": 1},
+            "student_optimiser": {"steps": 20, "batch": 4},
+        },
         "score": {"smoothing_px": 1.0},
     }
 )

@@ -3,7 +3,7 @@
 ::
 
     <run>/
-      model.safetensors     weights of teacher and student, feature statistics; configuration in the header
+      model.safetensors     what was fitted: weights, bank, feature statistics; configuration in the header
       golden.safetensors    the preprocessed tensors of a few held-out good parts
       training.json         loss curves, scores of the held-out good parts
 """
@@ -26,15 +26,14 @@ from edge.errors import TrainingError
 from edge.preprocessing import Preprocessing
 from edge.sealed import write_atomically
 from train.config import TrainConfig
-from train.features import load_backbone
-from train.model import DistillationModel
+from train.methods import Method, build_method
 
 __all__ = ["Golden", "RunInfo", "TrainingLog", "load_golden", "load_log", "load_model", "save_run"]
 
 MODEL_FILE = "model.safetensors"
 GOLDEN_FILE = "golden.safetensors"
 LOG_FILE = "training.json"
-FORMAT = "edge-inspect.distillation.1"
+FORMAT = "edge-inspect.run.2"
 
 Golden = Mapping[str, Mapping[str, npt.NDArray[np.generic]]]
 """Name of a sample → its tensors by name, each with a batch axis of 1."""
@@ -50,19 +49,18 @@ class RunInfo(_Frozen):
     product: str
     config: TrainConfig
     preprocessing: Preprocessing
-    backbone_sha256: str
+    backbone_sha256: tuple[str, ...]
     provenance: dict[str, str | int | float | bool]
 
 
 class TrainingLog(_Frozen):
-    """What training saw: the loss of every step, and the scores of the good parts held out."""
+    """What training saw: a curve for each phase, and the scores of the good parts held out."""
 
-    teacher_loss: tuple[float, ...]
-    student_loss: tuple[float, ...]
+    curves: dict[str, tuple[float, ...]]
     validation_scores: dict[str, float]
 
 
-def save_run(folder: Path, model: DistillationModel, info: RunInfo, log: TrainingLog, golden: Golden) -> None:
+def save_run(folder: Path, model: Method, info: RunInfo, log: TrainingLog, golden: Golden) -> None:
     """Write a run; the model's file comes last, so that a folder that has it has all.
 
     Raises `TrainingError`.
@@ -83,7 +81,7 @@ def save_run(folder: Path, model: DistillationModel, info: RunInfo, log: Trainin
         raise TrainingError(f"{folder}: the run can't be written ({error.strerror})") from error
 
 
-def load_model(folder: Path) -> tuple[DistillationModel, RunInfo]:
+def load_model(folder: Path) -> tuple[Method, RunInfo]:
     """The model of a run, in eval mode, with its backbone.
 
     Raises `TrainingError` where the checkpoint is none, is damaged, or the backbone's weights on this
@@ -101,13 +99,14 @@ def load_model(folder: Path) -> tuple[DistillationModel, RunInfo]:
         raise TrainingError(f"{path}: no such checkpoint; make one with edge-train --out {folder}") from error
     except (OSError, SafetensorError, ValidationError, KeyError) as error:
         raise TrainingError(f"{path}: is not a checkpoint this version can read: {error}") from error
-    backbone = load_backbone(info.config.backbone, info.preprocessing.map_cells)
-    if backbone.sha256 != info.backbone_sha256:
+    model = build_method(info.config.method, info.preprocessing, info.config.seed)
+    here = tuple(backbone.sha256 for backbone in model.backbones())
+    if here != info.backbone_sha256:
+        trained, found = (", ".join(f"{digest[:12]}…" for digest in d) for d in (info.backbone_sha256, here))
         raise TrainingError(
-            f"{path}: was trained on backbone weights {info.backbone_sha256[:12]}…, here are "
-            f"{backbone.sha256[:12]}…; install the same weights, or train again"
+            f"{path}: was trained on backbone weights {trained}, here are {found}; install the same weights, "
+            "or train again"
         )
-    model = DistillationModel(info.config, info.preprocessing, backbone)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -18,9 +18,10 @@ from edge.preprocessing import Preprocessing
 from edge.runtime.runner import Runner
 from edge.scoring import ScoreSpec, image_score, smooth_map
 from edge.sealed import write_atomically
+from train.checkpoint import load_model
 from train.datasets import name_of
 from train.metrics import aupro, image_auroc, lost_ground_truth_fraction, pixel_auroc
-from train.model import DistillationModel
+from train.model import AnomalyModel
 from train.predictor import cells_by_torch
 from train.views import prepare
 
@@ -31,6 +32,7 @@ __all__ = [
     "evaluate",
     "predictor_of_bundle",
     "predictor_of_model",
+    "predictor_of_run",
     "save_maps",
 ]
 
@@ -77,12 +79,15 @@ class Evaluation:
     figures: Figures
 
 
-def predictor_of_model(model: DistillationModel) -> Predictor:
+def predictor_of_model(model: AnomalyModel, score: ScoreSpec) -> Predictor:
     """A checkpoint's model, by torch."""
-    wanted = frozenset(model.config.inputs) | {"mask"}
-    return Predictor(
-        model.preprocessing, wanted, model.config.score, lambda tensors: cells_by_torch(model, tensors)
-    )
+    return Predictor(model.preprocessing, model.wanted, score, lambda tensors: cells_by_torch(model, tensors))
+
+
+def predictor_of_run(run: Path) -> Predictor:
+    """The model of a run, by torch; raises `TrainingError`."""
+    model, info = load_model(run)
+    return predictor_of_model(model, info.config.score)
 
 
 def predictor_of_bundle(bundle: Bundle, runner: Runner) -> Predictor:

@@ -3,102 +3,92 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge.errors import TrainingError
-from train.config import OptimiserConfig
 from train.distillation import multi_scale_loss
-from train.model import DistillationModel
-from train.teacher import masked_nll
+from train.inputs import Assemble
+from train.optimiser import OptimiserConfig
+from train.student import Student
+from train.teacher import Teacher, masked_nll
 from train.views import Views
 
-__all__ = ["Curves", "fit", "steps_of"]
+__all__ = ["fit_student", "fit_teacher"]
 
-StepDone = Callable[[str, float], None]
-"""Called after each step with the phase (`teacher`, `student`) and its loss."""
-
-
-@dataclass(frozen=True, slots=True)
-class Curves:
-    """The loss of every step, per phase."""
-
-    teacher: tuple[float, ...]
-    student: tuple[float, ...]
+StepDone = Callable[[], None]
 
 
-def steps_of(model: DistillationModel, views: int) -> tuple[int, int]:
-    """How many steps teacher and student will be trained for."""
-    config = model.config
-    return config.teacher_optimiser.total_steps(views), config.student_optimiser.total_steps(views)
+def fit_teacher(
+    teacher: Teacher,
+    assemble: Assemble,
+    views: Views,
+    optimiser: OptimiserConfig,
+    seed: int,
+    step_done: StepDone,
+) -> tuple[float, ...]:
+    """Train the teacher by the masked likelihood of the standardised views; the loss of each step.
 
-
-def fit(model: DistillationModel, views: Views, step_done: StepDone) -> Curves:
-    """Train standardisation, teacher and student, in this order; the model is in eval mode afterwards.
-
-    The order of the batches and the weights follow from `config.seed` alone. Raises `TrainingError` where
-    a loss is not finite.
+    The order of the batches follows from the seed alone. Raises `TrainingError` where a loss is not finite.
     """
-    config = model.config
-    model.assemble.fit(views.parts, views.mask)
-    with torch.no_grad():
-        x = model.assemble(views.parts)  # (N, C, m, m)
-    teacher_steps, student_steps = steps_of(model, len(x))
 
-    def teacher_loss(rows: Tensor) -> Tensor:
-        z, log_det = model.teacher.forward_with_jacobian(x[rows])
+    def loss_of(rows: Tensor) -> Tensor:
+        z, log_det = teacher.forward_with_jacobian(assemble(views.rows(rows)))
         return masked_nll(z, log_det, views.mask[rows])
 
-    teacher_curve = _descend(
-        "teacher",
-        model.teacher,
-        teacher_loss,
-        config.teacher_optimiser,
-        batches=_batches(len(x), config.teacher_optimiser.batch, config.seed),
-        steps=teacher_steps,
-        step_done=step_done,
-    )
-    model.teacher.eval()
+    return _descend("teacher", teacher, loss_of, optimiser, len(views), seed, step_done)
+
+
+def fit_student(
+    student: Student,
+    teacher: Teacher,
+    assemble: Assemble,
+    views: Views,
+    optimiser: OptimiserConfig,
+    seed: int,
+    scales: Sequence[int],
+    scratch: Path,
+    step_done: StepDone,
+) -> tuple[float, ...]:
+    """Train the student to imitate the frozen teacher; the loss of each step.
+
+    The teacher's outputs are computed once and lie in the new file `scratch`.
+    """
+    teacher.eval()
+    targets = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=views.parts.shape)
     with torch.no_grad():
-        targets = torch.cat([model.teacher(batch) for batch in x.split(16)])  # (N, C, m, m)
+        done = 0
+        for parts, _ in views.batches(16):
+            targets[done : done + len(parts)] = teacher(assemble(parts)).numpy()  # (k, C, m, m)
+            done += len(parts)
 
-    def student_loss(rows: Tensor) -> Tensor:
-        return multi_scale_loss(
-            targets[rows], model.student(x[rows]), views.mask[rows], config.distillation.scales
-        )
+    def loss_of(rows: Tensor) -> Tensor:
+        target = torch.from_numpy(np.asarray(targets[rows.numpy()]))  # (k, C, m, m)
+        return multi_scale_loss(target, student(assemble(views.rows(rows))), views.mask[rows], scales)
 
-    student_curve = _descend(
-        "student",
-        model.student,
-        student_loss,
-        config.student_optimiser,
-        batches=_batches(len(x), config.student_optimiser.batch, config.seed + 1),
-        steps=student_steps,
-        step_done=step_done,
-    )
-    model.eval()
-    return Curves(teacher_curve, student_curve)
+    return _descend("student", student, loss_of, optimiser, len(views), seed, step_done)
 
 
 def _descend(
     phase: str,
-    network: torch.nn.Module,
+    network: nn.Module,
     loss_of: Callable[[Tensor], Tensor],
     optimiser: OptimiserConfig,
-    *,
-    batches: Iterator[Tensor],
-    steps: int,
+    views: int,
+    seed: int,
     step_done: StepDone,
 ) -> tuple[float, ...]:
     network.train()
     # FrEIA's permutations are parameters, too, of whole numbers.
     weights = [p for p in network.parameters() if p.requires_grad]
     adam = torch.optim.Adam(weights, lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay)
+    batches = _batches(views, optimiser.batch, seed)
     curve = []
-    for step in range(steps):
+    for step in range(optimiser.total_steps(views)):
         loss = loss_of(next(batches))
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -111,7 +101,8 @@ def _descend(
             torch.nn.utils.clip_grad_norm_(weights, optimiser.clip_norm)
         adam.step()
         curve.append(value)
-        step_done(phase, value)
+        step_done()
+    network.eval()
     return tuple(curve)
 
 

@@ -9,24 +9,22 @@ import numpy.typing as npt
 import torch
 
 from edge.preprocessing import Prepared
-from edge.scoring import image_score, smooth_map
-from train.model import DistillationModel
+from edge.scoring import ScoreSpec, image_score, smooth_map
+from train.model import AnomalyModel
 
 __all__ = ["cells_by_torch", "score_of"]
 
 _Float = npt.NDArray[np.float32]
 
 
-def cells_by_torch(model: DistillationModel, tensors: Mapping[str, npt.NDArray[np.generic]]) -> _Float:
+def cells_by_torch(model: AnomalyModel, tensors: Mapping[str, npt.NDArray[np.generic]]) -> _Float:
     """The anomaly map (m, m) of one frame's tensors."""
     with torch.no_grad():
         result = model({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()})
     return np.asarray(result[0, 0].numpy(), dtype=np.float32)
 
 
-def score_of(model: DistillationModel, prepared: Prepared) -> float:
+def score_of(model: AnomalyModel, prepared: Prepared, score: ScoreSpec) -> float:
     """The image score of a prepared frame, as the device computes it from the map."""
     cells = cells_by_torch(model, prepared.tensors)
-    return image_score(
-        smooth_map(cells, prepared.mask, model.config.score), prepared.mask, model.config.score
-    )
+    return image_score(smooth_map(cells, prepared.mask, score), prepared.mask, score)

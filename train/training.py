@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from contextlib import AbstractContextManager
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,28 +20,14 @@ from edge.version import __version__
 from train.checkpoint import MODEL_FILE, RunInfo, TrainingLog, save_run
 from train.config import TrainConfig
 from train.datasets import DataSet, name_of
-from train.features import load_backbone
-from train.fitting import fit, steps_of
-from train.model import DistillationModel
+from train.good_parts import GoodParts, Progress, Task
+from train.methods import build_method
 from train.predictor import score_of
-from train.views import FeatureCache, largest_part_px, prepare, views_of
+from train.views import FeatureCache, largest_part_px
 
 __all__ = ["Progress", "Task", "train_run", "use_cpu_well"]
 
 GOLDEN_SAMPLES = 3
-
-
-class Task(Protocol):
-    """One bar: `advance(n)` after n more steps."""
-
-    def __call__(self, steps: int) -> None: ...
-
-
-class Progress(Protocol):
-    """Whoever shows how far training is."""
-
-    def task(self, name: str, total: int) -> AbstractContextManager[Task]:
-        """A bar of that many steps."""
 
 
 def train_run(
@@ -65,35 +52,19 @@ def train_run(
                 f"{data.name}: no good parts in {name}; at least one is needed to train on, and one to "
                 "calibrate on"
             )
-    torch.manual_seed(config.seed)
     preprocessing = _preprocessing(data, config, progress)
-    backbone = load_backbone(config.backbone, preprocessing.map_cells)
-    # The weights follow from the seed alone, whatever timm drew for a network that was then overwritten.
-    torch.manual_seed(config.seed)
-    model = DistillationModel(config, preprocessing, backbone)
-
-    angles_deg = [360.0 * k / config.rotations for k in range(config.rotations)]
-    with progress.task("features", len(data.train) * len(angles_deg)) as advance:
-        views = views_of(
-            data.train,
-            preprocessing,
-            inputs=config.inputs,
-            angles_deg=angles_deg,
-            backbone=backbone,
-            cache=cache,
-            progress=advance,
+    model = build_method(config.method, preprocessing, config.seed)
+    with _scratch_below(out) as scratch:
+        good = GoodParts(
+            data.train, data.validation, preprocessing, cache=cache, scratch=scratch, progress=progress
         )
-    teacher_steps, student_steps = steps_of(model, len(views.parts))
-    with progress.task("teacher and student", teacher_steps + student_steps) as advance:
-        curves = fit(model, views, lambda _phase, _loss: advance(1))
+        curves = model.fit(good, config.seed)
 
-    wanted = frozenset(config.inputs) | {"mask"}
     scores: dict[str, float] = {}
     golden: dict[str, dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]] = {}
     with progress.task("held-out good parts", len(data.validation)) as advance:
-        for sample in data.validation:
-            prepared = prepare(sample, preprocessing, wanted)
-            scores[name_of(sample)] = score_of(model, prepared)
+        for sample, prepared in good.held_out_prepared(model.wanted):
+            scores[name_of(sample)] = score_of(model, prepared, config.score)
             if len(golden) < GOLDEN_SAMPLES:
                 golden[name_of(sample)] = {name: np.array(array) for name, array in prepared.tensors.items()}
             advance(1)
@@ -101,12 +72,26 @@ def train_run(
         product=data.name,
         config=config,
         preprocessing=preprocessing,
-        backbone_sha256=backbone.sha256,
+        backbone_sha256=tuple(backbone.sha256 for backbone in model.backbones()),
         provenance=_provenance(data, config, note),
     )
-    log = TrainingLog(teacher_loss=curves.teacher, student_loss=curves.student, validation_scores=scores)
+    log = TrainingLog(curves=dict(curves), validation_scores=scores)
     save_run(out, model, info, log, golden)
     return info
+
+
+@contextmanager
+def _scratch_below(out: Path) -> Iterator[Path]:
+    """A folder for feature maps, on the disk that the run is written to; /tmp may be in memory."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out, prefix=".scratch-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise TrainingError(f"{out}: training's files can't be written ({error.strerror})") from error
+    finally:
+        with suppress(OSError):
+            out.rmdir()  # where nothing came of it
 
 
 def use_cpu_well(threads: int | None = None) -> None:

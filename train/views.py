@@ -1,10 +1,10 @@
-"""Samples on disk → the feature maps that teacher and student are trained on."""
+"""Samples on disk → the feature maps that methods are trained on."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +22,44 @@ from train.features import Backbone
 __all__ = ["FeatureCache", "Views", "largest_part_px", "prepare", "views_of"]
 
 Progress = Callable[[int], None]
+_Stored = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Views:
-    """Training material: `parts` (N, C, m, m) not yet standardised, `mask` (N, 1, m, m)."""
+    """Training material: `parts` (N, C, m, m), not yet standardised, on disk; `mask` (N, 1, m, m) in memory.
 
-    parts: Tensor
+    What is on disk is read by rows, so that memory stays bounded whatever the number of parts.
+    """
+
+    parts: _Stored
     mask: Tensor
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """(k, C, m, m) of these views."""
+        return torch.from_numpy(np.asarray(self.parts[np.asarray(rows)]))
+
+    def batches(self, size: int = 32) -> Iterator[tuple[Tensor, Tensor]]:
+        """All views in order: `parts` (k, C, m, m) and `mask` (k, 1, m, m)."""
+        for start in range(0, len(self), size):
+            rows = torch.arange(start, min(start + size, len(self)))
+            yield self.rows(rows), self.mask[rows]
+
+    def foreground_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance (C,) of the parts' channels over the foreground."""
+        total = torch.zeros(self.parts.shape[1], dtype=torch.float64)
+        squares, weight = torch.zeros_like(total), 0.0
+        shift = self.rows(torch.arange(1)).double().mean(dim=(0, 2, 3))  # near the mean: no cancellation
+        for parts, mask in self.batches():
+            centred = parts.double() - shift.view(1, -1, 1, 1)  # (k, C, m, m)
+            total += (centred * mask).sum(dim=(0, 2, 3))
+            squares += (centred.square() * mask).sum(dim=(0, 2, 3))
+            weight += float(mask.sum(dtype=torch.float64))
+        mean = total / weight
+        return (mean + shift).float(), (squares / weight - mean.square()).clamp_min(0).float()
 
 
 class FeatureCache:
@@ -122,12 +152,23 @@ def views_of(
     angles_deg: Sequence[float],
     backbone: Backbone,
     cache: FeatureCache,
+    scratch: Path,
     progress: Progress,
 ) -> Views:
-    """Each sample at each angle, as feature maps; raises `DatasetError`, `TrainingError` naming the file."""
-    parts: list[Tensor] = []
-    masks: list[Tensor] = []
+    """Each sample at each angle, as feature maps, kept in the new file `scratch`.
+
+    Raises `DatasetError`, `TrainingError` naming the file.
+    """
+    cells = preprocessing.map_cells
+    channels = sum(preprocessing.unshuffle**2 if name == "z" else backbone.channels for name in inputs)
+    count = len(samples) * len(angles_deg)
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    parts = np.lib.format.open_memmap(
+        scratch, mode="w+", dtype=np.float32, shape=(count, channels, cells, cells)
+    )
+    masks = torch.zeros(count, 1, cells, cells)
     wanted = frozenset(inputs) | {"mask"}
+    number = 0
     for sample in samples:
         for angle_deg in angles_deg:
             tensors = prepare(sample, preprocessing, wanted, angle_deg).tensors
@@ -140,7 +181,8 @@ def views_of(
             joined = torch.cat(maps)  # (C, m, m)
             if not bool(torch.isfinite(joined).all()):
                 raise TrainingError(f"{sample.rgb_path}: its features are not finite; check image and depth")
-            parts.append(joined)
-            masks.append(torch.from_numpy(np.asarray(tensors["mask"][0], dtype=np.float32)))
+            parts[number] = joined.numpy()
+            masks[number] = torch.from_numpy(np.asarray(tensors["mask"][0], dtype=np.float32))
+            number += 1
             progress(1)
-    return Views(torch.stack(parts), torch.stack(masks))
+    return Views(parts, masks)

@@ -18,12 +18,12 @@ from export.onnx import OPSET, export_graph
 from export.parity import compare
 from train.checkpoint import load_golden, load_log, load_model
 from train.datasets import open_dataset
-from train.evaluation import evaluate, predictor_of_bundle, predictor_of_model
+from train.evaluation import evaluate, predictor_of_bundle, predictor_of_run
 
 
 def test_a_bundle_gives_the_figures_of_its_run(bundle_folder: Path, tiny_run: Path, simulated: Path) -> None:
     samples = open_dataset(simulated / "test", "captures", None, 0.5).test
-    by_torch = evaluate(predictor_of_model(load_model(tiny_run)[0]), samples, lambda n: None)
+    by_torch = evaluate(predictor_of_run(tiny_run), samples, lambda n: None)
     bundle = load_bundle(bundle_folder)
     with runner_for(bundle) as runner:
         by_onnx = evaluate(predictor_of_bundle(bundle, runner), samples, lambda n: None)

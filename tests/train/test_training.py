@@ -14,7 +14,8 @@ from tests.small_run import NoBars
 from train.checkpoint import load_golden, load_log, load_model
 from train.config import TrainConfig
 from train.datasets import DataSet, open_dataset
-from train.evaluation import evaluate, predictor_of_model, save_maps
+from train.evaluation import evaluate, predictor_of_model, predictor_of_run, save_maps
+from train.methods import MsdConfig
 from train.training import train_run
 from train.views import FeatureCache
 
@@ -27,7 +28,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 def test_the_map_of_a_run_lies_on_a_large_defect(tiny_run: Path, simulated: Path) -> None:
     model, info = load_model(tiny_run)
     samples = open_dataset(simulated / "test", "captures", None, 0.5).test
-    result = evaluate(predictor_of_model(model), samples, lambda n: None)
+    result = evaluate(predictor_of_model(model, info.config.score), samples, lambda n: None)
     assert info.product == "train"
     assert result.figures.images == 8
     # 32 steps on 6 parts: enough to say where, not yet whether.
@@ -59,9 +60,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 
 def test_a_run_keeps_what_export_needs(tiny_run: Path, training_data: DataSet) -> None:
     log, golden = load_log(tiny_run), load_golden(tiny_run)
-    assert len(log.teacher_loss) == 12
-    assert len(log.student_loss) == 20
-    assert log.student_loss[-1] < log.student_loss[0]
+    assert len(log.curves["teacher"]) == 12
+    assert len(log.curves["student"]) == 20
+    assert log.curves["student"][-1] < log.curves["student"][0]
     assert len(log.validation_scores) == len(training_data.validation) == 3
     assert len(golden) == 3
     for tensors in golden.values():
@@ -75,7 +76,7 @@ def test_a_run_keeps_what_export_needs(tiny_run: Path, training_data: DataSet) -
 
 def test_maps_are_saved_at_the_original_resolution(tmp_path: Path, tiny_run: Path, simulated: Path) -> None:
     samples = open_dataset(simulated / "test", "captures", None, 0.5).test
-    result = evaluate(predictor_of_model(load_model(tiny_run)[0]), samples, lambda n: None)
+    result = evaluate(predictor_of_run(tiny_run), samples, lambda n: None)
     save_maps(tmp_path / "maps", result)
     listed = json.loads((tmp_path / "maps" / "scores.json").read_text())
     assert len(listed["images"]) == 8
@@ -114,7 +115,7 @@ def test_a_learning_rate_that_diverges_stops_with_its_name(
     tmp_path: Path, training_data: DataSet, tiny_config: TrainConfig
 ) -> None:
     values = tiny_config.model_dump()
-    values["teacher_optimiser"] |= {"learning_rate": 1e12, "clip_norm": None}
+    values["method"]["teacher_optimiser"] |= {"learning_rate": 1e12, "clip_norm": None}
     with pytest.raises(TrainingError, match=r"teacher: the loss of step \d+ is (nan|inf)"):
         train_run(
             training_data,
@@ -174,12 +175,15 @@ def test_a_folder_that_is_no_data_set_is_named(
 
 
 def test_epochs_count_the_views() -> None:
-    config = TrainConfig.model_validate({"teacher_optimiser": {"epochs": 72}})
-    assert config.teacher_optimiser.total_steps(72) == 72 * 9
+    config = TrainConfig.model_validate({"method": {"name": "msd", "teacher_optimiser": {"epochs": 72}}})
+    assert isinstance(config.method, MsdConfig)
+    assert config.method.teacher_optimiser.total_steps(72) == 72 * 9
     with pytest.raises(ValueError, match="either steps or epochs"):
-        TrainConfig.model_validate({"teacher_optimiser": {"epochs": 72, "steps": 3}})
+        TrainConfig.model_validate(
+            {"method": {"name": "msd", "teacher_optimiser": {"epochs": 72, "steps": 3}}}
+        )
 
 
 def test_scales_must_divide_the_map() -> None:
     with pytest.raises(ValueError, match="don't divide"):
-        TrainConfig.model_validate({"distillation": {"scales": [1, 5]}})
+        TrainConfig.model_validate({"method": {"name": "msd", "distillation": {"scales": [1, 5]}}})

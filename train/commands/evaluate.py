@@ -61,7 +61,8 @@ def command(
                 return evaluate(predictor, samples, advance)
 
         if run is not None:
-            result = judged(predictor_of_model(load_model(run)[0]))
+            model, info = load_model(run)
+            result = judged(predictor_of_model(model, info.config.score))
         elif bundle is not None:
             loaded = load_bundle(bundle)
             with runner_for(loaded, "onnx") as runner:

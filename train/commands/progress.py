@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from train.training import Task
+from train.good_parts import Task
 
 __all__ = ["Bars"]
 

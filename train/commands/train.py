@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from pydantic import ValidationError
@@ -21,6 +21,8 @@ from train.training import train_run, use_cpu_well
 from train.views import FeatureCache
 
 __all__ = ["main"]
+
+MethodName = Literal["msd", "memory-bank", "fusion"]
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -50,18 +52,21 @@ def train(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML of a training configuration.")] = None,
     seed: Annotated[int | None, typer.Option(help="Overrides the configuration's seed.")] = None,
-    scales: Annotated[str | None, typer.Option(help="Overrides the scales; 1 alone is AST.")] = None,
+    method: Annotated[
+        MethodName | None, typer.Option(help="Overrides the configuration's; by default msd.")
+    ] = None,
+    scales: Annotated[str | None, typer.Option(help="Overrides the scales of msd; 1 alone is AST.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of the feature cache.")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no features between runs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
 ) -> None:
-    """Train on good parts: a teacher that knows what they look like, a student that imitates it.
+    """Train on good parts: what they look like is what a method learns.
 
     Example: [bold]edge-train --data captures/gland --out runs/gland[/bold]
     """
     with ended_by_errors():
         chosen = TrainConfig() if config is None else load_strict_yaml(config, TrainConfig)
-        chosen = _overridden(chosen, seed, scales)
+        chosen = _overridden(chosen, seed, method, scales)
         use_cpu_well()
         dataset = open_dataset(data, layout, category, chosen.held_out_share)
         features = FeatureCache(None if no_cache else cache or default_cache())
@@ -78,17 +83,23 @@ def train(
         Console().print(f"next: edge-export --run {out} --out bundles/{info.product}", highlight=False)
 
 
-def _overridden(config: TrainConfig, seed: int | None, scales: str | None) -> TrainConfig:
+def _overridden(
+    config: TrainConfig, seed: int | None, method: MethodName | None, scales: str | None
+) -> TrainConfig:
     values = config.model_dump()
+    if method is not None and method != config.method.name:
+        values["method"] = {"name": method}
     if seed is not None:
         values["seed"] = seed
     if scales is not None:
-        values["distillation"]["scales"] = parse_scales(scales)
+        if values["method"]["name"] != "msd":
+            raise ConfigError(f"--scales are those of msd; the method here is {values['method']['name']}")
+        values["method"].setdefault("distillation", {})["scales"] = parse_scales(scales)
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
         said = "; ".join(mistake["msg"].removeprefix("Value error, ") for mistake in error.errors())
-        raise ConfigError(f"--seed, --scales: {said}") from error
+        raise ConfigError(f"--seed, --method, --scales: {said}") from error
 
 
 def main() -> None:

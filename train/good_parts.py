@@ -1,0 +1,80 @@
+"""The good parts of a run, as methods ask for them: views to train on, and parts held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from edge.camera.sample import Sample
+from edge.preprocessing import Prepared, Preprocessing
+from train.features import Backbone
+from train.inputs import Modality
+from train.views import FeatureCache, Views, prepare, views_of
+
+__all__ = ["GoodParts", "Progress", "Task"]
+
+
+class Task(Protocol):
+    """One bar: `advance(n)` after n more steps."""
+
+    def __call__(self, steps: int) -> None: ...
+
+
+class Progress(Protocol):
+    """Whoever shows how far training is."""
+
+    def task(self, name: str, total: int) -> AbstractContextManager[Task]:
+        """A bar of that many steps."""
+
+
+class GoodParts:
+    """`train` and `held_out` samples of one product under one preprocessing.
+
+    Feature maps lie in files below `scratch`, a folder of the run that goes when it ends.
+    """
+
+    def __init__(
+        self,
+        train: Sequence[Sample],
+        held_out: Sequence[Sample],
+        preprocessing: Preprocessing,
+        *,
+        cache: FeatureCache,
+        scratch: Path,
+        progress: Progress,
+    ) -> None:
+        self.train = tuple(train)
+        self.held_out = tuple(held_out)
+        self.preprocessing = preprocessing
+        self.progress = progress
+        self.scratch = scratch
+        self._cache = cache
+        self._files = 0
+
+    def views(self, inputs: Sequence[Modality], rotations: int, backbone: Backbone) -> Views:
+        """The parts to train on, each at `rotations` angles spread evenly over the circle."""
+        angles_deg = [360.0 * k / rotations for k in range(rotations)]
+        file = self.new_file("views")
+        with self.progress.task("features", len(self.train) * rotations) as advance:
+            return views_of(
+                self.train,
+                self.preprocessing,
+                inputs=inputs,
+                angles_deg=angles_deg,
+                backbone=backbone,
+                cache=self._cache,
+                scratch=file,
+                progress=advance,
+            )
+
+    def new_file(self, name: str) -> Path:
+        """A path below `scratch` that nobody else was given."""
+        self._files += 1
+        return self.scratch / f"{name}-{self._files}.npy"
+
+    def held_out_prepared(self, wanted: frozenset[str]) -> Iterator[tuple[Sample, Prepared]]:
+        """The parts held out, one after the other."""
+        for sample in self.held_out:
+            yield sample, prepare(sample, self.preprocessing, wanted)

@@ -1,0 +1,93 @@
+"""What a method looks at: which tensors of a frame, through which backbone, on one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from edge.bundle import StageSpec
+from edge.preprocessing import Preprocessing, tensor_shapes
+from train.features import Backbone
+from train.stages import Stage
+
+__all__ = ["Assemble", "Modality", "OnAssembled", "backbone_stages", "input_channels", "input_examples"]
+
+Modality = Literal["image", "normals", "z"]
+
+
+class Assemble(nn.Module):
+    """Feature maps and z → one standardised map (N, C, m, m).
+
+    `mean` and `std` (C,) are those of the training parts' foreground. Without this the features' scale
+    (a standard deviation of about 5) drowns depth (0.2), and a learning rate fits one of them at most.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        x = torch.cat(parts, dim=1)  # (N, C, m, m)
+        return (x - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1)
+
+    def set(self, mean: Tensor, variance: Tensor) -> None:
+        """Take mean and variance (C,) of the training parts' foreground."""
+        self.mean.copy_(mean)
+        # A channel that is constant on good parts says nothing there; it must not explode elsewhere.
+        self.std.copy_(variance.sqrt().clamp_min(1e-3 * float(variance.mean().sqrt())))
+
+
+class OnAssembled(nn.Module):
+    """A network behind the joining and standardising of its inputs."""
+
+    def __init__(self, assemble: Assemble, network: nn.Module) -> None:
+        super().__init__()
+        self.assemble = assemble
+        self.network = network
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        y: Tensor = self.network(self.assemble(*parts))
+        return y
+
+
+def input_channels(inputs: Sequence[Modality], preprocessing: Preprocessing, backbone: Backbone) -> int:
+    """The channels that the inputs have together."""
+    return sum(preprocessing.unshuffle**2 if name == "z" else backbone.channels for name in inputs)
+
+
+def input_examples(
+    inputs: Sequence[Modality], preprocessing: Preprocessing, backbone: Backbone
+) -> Mapping[str, Tensor]:
+    """Name of the tensor that holds each input → an example of its shape: features of a picture, z as it is."""
+    cells = preprocessing.map_cells
+    features = torch.zeros(1, backbone.channels, cells, cells)
+    z = torch.zeros(tensor_shapes(preprocessing)["z"][1])
+    return {("z" if name == "z" else f"features_{name}"): (z if name == "z" else features) for name in inputs}
+
+
+def backbone_stages(
+    inputs: Sequence[Modality], preprocessing: Preprocessing, backbone: Backbone
+) -> tuple[Stage, ...]:
+    """The backbone, once for each picture, one file: `features_<picture>` (1, C, m, m)."""
+    image = torch.zeros(tensor_shapes(preprocessing)["image"][1], dtype=torch.uint8)  # (1, S, S, 3)
+    return tuple(
+        Stage(
+            StageSpec(
+                name="backbone" if name == "image" else f"backbone_{name}",
+                file="backbone.onnx",
+                inputs={"image": name},
+                outputs={"features": f"features_{name}"},
+            ),
+            backbone,
+            {"image": image},
+        )
+        for name in inputs
+        if name != "z"
+    )

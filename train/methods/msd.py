@@ -1,0 +1,148 @@
+"""Multi-scale distillation (PD-REAL, Qin et al. 2023) on asymmetric teacher and student (AST, WACV 2023)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
+
+from edge.bundle import ANOMALY_MAP, StageSpec
+from edge.preprocessing import Preprocessing, tensor_shapes
+from train.distillation import Distance
+from train.features import Backbone, BackboneConfig, load_backbone
+from train.fitting import fit_student, fit_teacher
+from train.good_parts import GoodParts
+from train.inputs import Assemble, Modality, OnAssembled, backbone_stages, input_channels, input_examples
+from train.methods.method import FittedCurves, Method
+from train.optimiser import OptimiserConfig
+from train.stages import Stage
+from train.student import Student, StudentConfig
+from train.teacher import Teacher, TeacherConfig
+
+__all__ = ["DistillationConfig", "MsdConfig", "MsdModel"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DistillationConfig(_Section):
+    """The scales of the loss: (1,) is AST's, (1, 2, 4) that of multi-scale distillation."""
+
+    scales: tuple[int, ...] = Field(default=(1, 2, 4), min_length=1)
+
+
+class MsdConfig(_Section):
+    """Multi-scale distillation.
+
+    `inputs` names what teacher and student see: `image` and `normals` through the backbone, `z` as it is.
+    `rotations` shows each training part at that many angles, evenly spread over the circle.
+    """
+
+    name: Literal["msd"] = "msd"
+    inputs: tuple[Modality, ...] = Field(default=("image",), min_length=1)
+    rotations: int = Field(default=1, ge=1)
+    standardise: bool = True
+    backbone: BackboneConfig = BackboneConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    teacher_optimiser: OptimiserConfig = OptimiserConfig(steps=100, clip_norm=1.0)
+    student: StudentConfig = StudentConfig()
+    student_optimiser: OptimiserConfig = OptimiserConfig(steps=150)
+    distillation: DistillationConfig = DistillationConfig()
+
+    @model_validator(mode="after")
+    def _inputs_once(self) -> Self:
+        if len(set(self.inputs)) != len(self.inputs):
+            raise ValueError(f"inputs {list(self.inputs)} name one thing twice")
+        return self
+
+    def check_cells(self, cells: int) -> None:
+        """Raises `ValueError` where the scales don't fit a map of that many cells."""
+        bad = [scale for scale in self.distillation.scales if scale < 1 or cells % scale]
+        if bad:
+            raise ValueError(f"distillation.scales {bad} don't divide map_cells {cells}")
+
+
+class MsdModel(Method):
+    """Teacher and student over the configured inputs; the map is their mean squared difference."""
+
+    def __init__(self, config: MsdConfig, preprocessing: Preprocessing, seed: int) -> None:
+        super().__init__(preprocessing)
+        self.config = config
+        backbone = load_backbone(config.backbone, preprocessing.map_cells)
+        self._backbone = [backbone]  # in a list, so that its weights are not taken for ours
+        channels = input_channels(config.inputs, preprocessing, backbone)
+        cells = preprocessing.map_cells
+        torch.manual_seed(seed)  # after the backbone: timm draws weights for it that are then overwritten
+        self.assemble = Assemble(channels)
+        self.teacher = Teacher(config.teacher, channels, cells)
+        self.student = Student(config.student, channels, cells)
+        self.distance = Distance()
+
+    @property
+    def label(self) -> str:
+        return "ast" if self.config.distillation.scales == (1,) else "msd"
+
+    def backbones(self) -> tuple[Backbone, ...]:
+        return tuple(self._backbone)
+
+    def stages(self) -> tuple[Stage, ...]:
+        config, (backbone,) = self.config, self._backbone
+        parts = input_examples(config.inputs, self.preprocessing, backbone)
+        cells = self.preprocessing.map_cells
+        latent = torch.zeros(1, self.assemble.mean.numel(), cells, cells)
+        networks = tuple(
+            Stage(
+                StageSpec(
+                    name=name,
+                    file=f"{name}.onnx",
+                    inputs={tensor: tensor for tensor in parts},
+                    outputs={f"{name}_out": f"{name}_out"},
+                ),
+                OnAssembled(self.assemble, network),
+                parts,
+            )
+            for name, network in (("teacher", self.teacher), ("student", self.student))
+        )
+        distance = Stage(
+            StageSpec(
+                name="distance",
+                file="distance.onnx",
+                inputs={"teacher": "teacher_out", "student": "student_out", "mask": "mask"},
+                outputs={ANOMALY_MAP: ANOMALY_MAP},
+            ),
+            self.distance,
+            {
+                "teacher": latent,
+                "student": latent,
+                "mask": torch.ones(tensor_shapes(self.preprocessing)["mask"][1]),
+            },
+        )
+        return (*backbone_stages(config.inputs, self.preprocessing, backbone), *networks, distance)
+
+    def fit(self, good: GoodParts, seed: int) -> FittedCurves:
+        config = self.config
+        views = good.views(config.inputs, config.rotations, self._backbone[0])
+        if config.standardise:
+            self.assemble.set(*views.foreground_statistics())
+        steps = [o.total_steps(len(views)) for o in (config.teacher_optimiser, config.student_optimiser)]
+        with good.progress.task("teacher", steps[0]) as advance:
+            teacher = fit_teacher(
+                self.teacher, self.assemble, views, config.teacher_optimiser, seed, lambda: advance(1)
+            )
+        with good.progress.task("student", steps[1]) as advance:
+            student = fit_student(
+                self.student,
+                self.teacher,
+                self.assemble,
+                views,
+                config.student_optimiser,
+                seed + 1,
+                config.distillation.scales,
+                good.new_file("targets"),
+                lambda: advance(1),
+            )
+        self.eval()
+        return {"teacher": teacher, "student": student}
