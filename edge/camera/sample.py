@@ -18,12 +18,20 @@ from edge.frame import DepthImage, Frame, Intrinsics, RgbImage
 __all__ = ["Sample", "image_size", "read_image", "read_mask", "read_rgb"]
 
 
+def read_mask(path: Path) -> npt.NDArray[np.bool_]:
+    """(H, W), True where any channel is above 0; raises `CaptureError`."""
+    image = read_image(path)
+    above = np.asarray(image > 0)  # type: ignore[operator]
+    return np.asarray(above.any(axis=2)) if above.ndim == 3 else above
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Colour, depth and mask of one part; the files are read when asked for.
 
     `part_id` is its name in its folder ("bent/000"); `split` the part of the data set that it belongs to,
-    None where there are no splits; `defect` None for a good part, else its type.
+    None where there are no splits; `defect` None for a good part, else its type. `read_depth` and
+    `read_mask` know the formats of their files; they are functions that other processes can be sent.
     """
 
     part_id: str
@@ -36,6 +44,7 @@ class Sample:
     depth_unit_m: float
     intrinsics: Intrinsics
     read_depth: Callable[[Path, float], DepthImage]
+    read_mask: Callable[[Path], npt.NDArray[np.bool_]] = read_mask
 
     def frame(self, seq: int = 0) -> Frame:
         """Read colour and depth; `captured_ns` and `captured_utc` are now. Raises `CaptureError`."""
@@ -64,7 +73,7 @@ class Sample:
         expected = (self.intrinsics.height_px, self.intrinsics.width_px)
         if self.mask_path is None:
             return np.zeros(expected, dtype=np.bool_)
-        mask = read_mask(self.mask_path)
+        mask = self.read_mask(self.mask_path)
         _check_size(self.mask_path, mask.shape, expected)
         return mask
 
@@ -92,13 +101,6 @@ def read_rgb(path: Path) -> RgbImage:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise CaptureError(f"{path}: is {image.dtype}{image.shape}, must be 8-bit colour (H, W, 3)")
     return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)
-
-
-def read_mask(path: Path) -> npt.NDArray[np.bool_]:
-    """(H, W), True where any channel is above 0; raises `CaptureError`."""
-    image = read_image(path)
-    above = np.asarray(image > 0)  # type: ignore[operator]
-    return np.asarray(above.any(axis=2)) if above.ndim == 3 else above
 
 
 def image_size(path: Path) -> tuple[int, int] | None:

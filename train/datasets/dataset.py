@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge.camera.sample import Sample
+from edge.errors import DatasetError
 
-__all__ = ["DataSet", "name_of"]
+__all__ = ["DataSet", "held_out", "name_of", "refuse_defects"]
 
 
 def name_of(sample: Sample) -> str:
@@ -23,3 +25,19 @@ class DataSet:
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
     test: tuple[Sample, ...]
+
+
+def held_out(good: Sequence[Sample], share: float) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Training and validation: every 1/share-th part is held out, so that both see the whole of the day."""
+    taken = [int((i + 1) * share) > int(i * share) for i in range(len(good))]
+    train = tuple(sample for sample, held in zip(good, taken, strict=True) if not held)
+    return train, tuple(sample for sample, held in zip(good, taken, strict=True) if held)
+
+
+def refuse_defects(samples: Sequence[Sample]) -> None:
+    """Raises `DatasetError` where a bad part is among those to train or to calibrate on."""
+    for sample in samples:
+        if sample.defect is not None:
+            raise DatasetError(
+                f"{sample.rgb_path}: {sample.defect!r} among the good parts to train on; move it"
+            )

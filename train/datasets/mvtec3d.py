@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.errors import DatasetError
 from edge.mvtec3d import list_category
-from train.datasets.dataset import DataSet
+from train.datasets.dataset import DataSet, refuse_defects
 
-__all__ = ["open_mvtec3d"]
+__all__ = ["is_category", "open_mvtec3d"]
 
 
 def open_mvtec3d(category: Path) -> DataSet:
@@ -22,9 +21,10 @@ def open_mvtec3d(category: Path) -> DataSet:
         validation=list_category(category, "validation"),
         test=list_category(category, "test"),
     )
-    for sample in data.train + data.validation:
-        if sample.defect is not None:
-            raise DatasetError(
-                f"{sample.rgb_path}: {sample.defect!r} among the good parts to train on; move it"
-            )
+    refuse_defects(data.train + data.validation)
     return data
+
+
+def is_category(folder: Path) -> bool:
+    """Whether a folder has what every category has: good parts to train on."""
+    return (folder / "train" / "good" / "rgb").is_dir()
