@@ -32,10 +32,12 @@ Scores = Sequence[float] | npt.NDArray[np.floating]
 class FalsePositiveRate:
     """The share of good parts that are rejected when a fixed share of defective ones is found.
 
-    `rate` = `false_positives` / `good`; `low` and `high` bound it with `confidence` (Clopper-Pearson).
-    An image is rejected where its score is at least `threshold`, which finds `detected` of `defective`.
+    `detection_rate` is what was asked for; `rate` = `false_positives` / `good`; `low` and `high` bound it
+    with `confidence` (Clopper-Pearson). An image is rejected where its score is at least `threshold`, which
+    finds `detected` of `defective`.
     """
 
+    detection_rate: float
     rate: float
     low: float
     high: float
@@ -82,6 +84,7 @@ def false_positive_rate_at(
     false_positives = int(np.count_nonzero(good >= threshold))
     interval = binomtest(false_positives, good.size).proportion_ci(confidence, method="exact")
     return FalsePositiveRate(
+        detection_rate=detection_rate,
         rate=false_positives / good.size,
         low=float(interval.low),
         high=float(interval.high),

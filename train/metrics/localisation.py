@@ -20,7 +20,9 @@ __all__ = [
     "aupro",
     "lost_ground_truth_fraction",
     "pixel_auroc",
+    "pixel_auroc_of",
     "pro_curve",
+    "pro_curve_of",
 ]
 
 AUPRO_LIMITS = (0.3, 0.05, 0.01)
@@ -69,7 +71,7 @@ def pro_curve(masks: Sequence[Mask], maps: Sequence[ScoreMap]) -> ProCurve:
 
     `masks` bool (H, W), `maps` float (H, W), one per image. Raises `DatasetError` as `rank_pixels` does.
     """
-    return _curve(rank_pixels(masks, maps))
+    return pro_curve_of(rank_pixels(masks, maps))
 
 
 def aupro(
@@ -92,7 +94,11 @@ def pixel_auroc(masks: Sequence[Mask], maps: Sequence[ScoreMap]) -> float:
 
     `masks` bool (H, W), `maps` float (H, W), one per image. Raises `DatasetError` as `rank_pixels` does.
     """
-    ranking = rank_pixels(masks, maps)
+    return pixel_auroc_of(rank_pixels(masks, maps))
+
+
+def pixel_auroc_of(ranking: PixelRanking) -> float:
+    """`pixel_auroc` of pixels that are ranked already."""
     # Twice the Mann-Whitney statistic, in integers: a good pixel below counts 2, one at the same score 1.
     below_or_above = ranking.good_at_or_above + ranking.good_above  # (L,)
     wins = ranking.defect_count * (2 * ranking.good_pixels - below_or_above)  # (L,)
@@ -125,7 +131,8 @@ def lost_ground_truth_fraction(masks: Sequence[Mask], foreground_masks: Sequence
     return lost / total
 
 
-def _curve(ranking: PixelRanking) -> ProCurve:
+def pro_curve_of(ranking: PixelRanking) -> ProCurve:
+    """`pro_curve` of pixels that are ranked already."""
     # Each level is a straight line: good and defect pixels of one score cross the threshold together.
     # From a level's end to the next one's start only good pixels cross, and the curve runs level.
     count = ranking.levels.size

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from edge.errors import DatasetError
 from train.metrics.checks import Mask, ScoreMap, check_pair, check_same_length
 
-__all__ = ["CHUNK_PIXELS", "PixelRanking", "component_sizes", "rank_pixels"]
+__all__ = ["CHUNK_PIXELS", "PixelRanking", "component_sizes", "good_pixel_chunks", "rank_pixels"]
 
 CHUNK_PIXELS = 1 << 24
 """Good pixels that are sorted at once: 64 MB of float32."""
@@ -86,7 +86,7 @@ def rank_pixels(
     rising = levels[::-1]
     good_above = np.zeros(levels.shape, dtype=np.int64)
     good_at_or_above = np.zeros(levels.shape, dtype=np.int64)
-    for chunk in _good_pixel_chunks(masks, maps, chunk_pixels):
+    for chunk in good_pixel_chunks(masks, maps, chunk_pixels):
         chunk.sort()
         good_above += chunk.size - np.searchsorted(chunk, rising, side="right")[::-1]
         good_at_or_above += chunk.size - np.searchsorted(chunk, rising, side="left")[::-1]
@@ -130,7 +130,7 @@ def _defect_pixels(
     return np.concatenate(scores), np.concatenate(component_size), good_pixels, components
 
 
-def _good_pixel_chunks(
+def good_pixel_chunks(
     masks: Sequence[Mask], maps: Sequence[ScoreMap], chunk_pixels: int
 ) -> Iterator[ScoreMap]:
     """The scores of all good pixels, in arrays of at least `chunk_pixels` that belong to the caller."""
