@@ -19,6 +19,7 @@ __all__ = [
     "map_float16",
     "overlay_image",
     "overlay_jpeg",
+    "threshold_range",
 ]
 
 COLOUR_MAP = "turbo"
@@ -26,17 +27,19 @@ _Bgr = npt.NDArray[np.uint8]
 
 
 def colour_range(inspection: Inspection) -> tuple[float, float]:
-    """The values at the two ends of the colour scale.
-
-    0 and twice the threshold, so that the threshold lies in the middle, and a part is never made to look
-    worse by its own maximum (from a threshold that is not positive, 1 upwards); without a threshold 0 and
-    the map's maximum.
-    """
+    """The values at the two ends of the colour scale: `threshold_range`; without a threshold 0 and the
+    map's maximum."""
     if inspection.threshold is not None:
-        low = min(0.0, inspection.threshold)
-        return low, 2.0 * inspection.threshold if inspection.threshold > 0 else low + 1.0
+        return threshold_range(inspection.threshold)
     top = 0.0 if inspection.anomaly_map is None else float(inspection.anomaly_map.max())
     return 0.0, top if top > 0 else 1.0
+
+
+def threshold_range(threshold: float) -> tuple[float, float]:
+    """0 and twice the threshold, so that the threshold lies in the middle, and a part is never made to look
+    worse by its own maximum; from a threshold that is not positive, 1 upwards."""
+    low = min(0.0, threshold)
+    return low, 2.0 * threshold if threshold > 0 else low + 1.0
 
 
 def heatmap_image(anomaly_map: AnomalyMap, low: float, high: float) -> RgbImage:
