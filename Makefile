@@ -9,7 +9,7 @@ BASE := $(VENV)/.installed-base
 DEV  := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench demo-bundle schemas clean mosquitto
+.PHONY: help demo test check bench demo-bundle schemas clean mosquitto chromium
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ help: ## say what there is to make
 demo: $(if $(wildcard $(DEV)),$(DEV),$(BASE)) ## see it work: camera, broker and daemon on this computer (no torch)
 	$(BIN)/edge-demo --parts $(PARTS)
 
-test: $(DEV) mosquitto ## run all tests, with a real broker (installs torch)
+test: $(DEV) mosquitto chromium ## run all tests, with a real broker and a real browser (installs torch)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(DEV) ## formatting, lint and types
@@ -59,16 +59,25 @@ $(BIN)/python:
 	  echo "$(PYTHON) has no venv with pip; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# Tests that need a real broker are skipped without one, but never in CI.
+# $(call from_debian,commands,packages): installs the packages where a command is missing. Tests that need a
+# missing one are skipped, but never in CI.
+define from_debian
+@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; missing=; \
+for one in $(1); do command -v $$one >/dev/null || missing="$$missing $$one"; done; \
+if [ -z "$$missing" ]; then exit 0; fi; \
+if ! command -v apt-get >/dev/null; then as=none; \
+elif [ "$$(id -u)" = 0 ]; then as=; \
+elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then as=sudo; \
+else as=none; fi; \
+if [ "$$as" != none ]; then \
+  $$as apt-get -q update && \
+  $$as env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends $(2); \
+elif [ -n "$$CI" ]; then echo "$$missing: not installed, and can't be from here"; exit 1; \
+else echo "$$missing: not installed; the tests that need it will be skipped"; fi
+endef
+
 mosquitto:
-	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; \
-	if command -v mosquitto >/dev/null && command -v mosquitto_sub >/dev/null; then exit 0; fi; \
-	if ! command -v apt-get >/dev/null; then as=none; \
-	elif [ "$$(id -u)" = 0 ]; then as=; \
-	elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then as=sudo; \
-	else as=none; fi; \
-	if [ "$$as" != none ]; then \
-	  $$as apt-get -q update && \
-	  $$as env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends mosquitto mosquitto-clients; \
-	elif [ -n "$$CI" ]; then echo "mosquitto and mosquitto-clients are not installed, and can't be from here"; exit 1; \
-	else echo "mosquitto and mosquitto-clients are not installed: the tests that need them will be skipped"; fi
+	$(call from_debian,mosquitto mosquitto_sub,mosquitto mosquitto-clients)
+
+chromium:
+	$(call from_debian,chromium,chromium)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.errors import ConfigError
+from train.report.few_parts import CurveRow, load_rows, spreads
+
+
+def row(method: str, parts: int, seed: int, i_auroc: float) -> dict[str, object]:
+    return {"method": method, "parts": parts, "seed": seed, "i_auroc": i_auroc, "aupro_30": 0.9, "more": 1}
+
+
+def test_rows_become_mean_and_spread_over_seeds(tmp_path: Path) -> None:
+    values = [0.7, 0.8, 0.95]
+    rows = [row("msd", 10, seed, value) for seed, value in enumerate(values)]
+    (tmp_path / "results.json").write_text(json.dumps([row("msd", 20, 0, 0.9), *rows]))
+    found = spreads(load_rows(tmp_path / "results.json"), lambda one: one.i_auroc)
+    ten, twenty = found["msd"]
+    assert (ten.parts, twenty.parts) == (10, 20)
+    assert ten.mean == pytest.approx(np.mean(values))
+    assert ten.sd == pytest.approx(np.std(values, ddof=1))
+    assert twenty.sd is None
+
+
+def test_methods_stay_apart() -> None:
+    rows = [CurveRow.model_validate(row(name, 10, 0, value)) for name, value in (("a", 0.5), ("b", 0.6))]
+    assert {name: points[0].mean for name, points in spreads(rows, lambda r: r.i_auroc).items()} == {
+        "a": 0.5,
+        "b": 0.6,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("{", "the file"),
+        ("{}", "JSON list"),
+        ("[]", "holds no row"),
+        (json.dumps([row("msd", 10, 0, 0.9), row("msd", 10, 1, 1.9)]), r"1\.i_auroc"),
+        (json.dumps([row("msd", 0, 0, 0.9)]), r"0\.parts"),
+        (json.dumps([row("msd", 10, 0, 0.9)]).replace("0.9,", "NaN,", 1), r"0\.i_auroc"),
+        ('[{"method": "msd"}]', r"0\.parts"),
+        (b"\xff\xfe", "the file"),
+    ],
+)
+def test_a_file_that_is_none_is_named(tmp_path: Path, text: str | bytes, word: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match=word) as caught:
+        load_rows(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="can't be read"):
+        load_rows(tmp_path / "none.json")
