@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edge.bundle import ANOMALY_MAP, Bundle
 from edge.camera.sample import Sample
 from edge.errors import CaptureError, DatasetError, TrainingError
-from edge.preprocessing import Preprocessing
+from edge.preprocessing import Prepared, Preprocessing
 from edge.runtime.runner import Runner
 from edge.scoring import ScoreSpec, image_score, smooth_map
 from edge.sealed import write_atomically
 from train.checkpoint import load_model
 from train.datasets import name_of
-from train.metrics import aupro, image_auroc, lost_ground_truth_fraction, pixel_auroc
+from train.maps import KEPT_MAPS_BYTES, MadeMaps, PackedMask, PackedMasks, StoredMap, pack
+from train.metrics import (
+    MIN_RESAMPLES,
+    Figures,
+    Judged,
+    OutsideMask,
+    checked_labels,
+    false_positive_rate_at,
+    image_auroc,
+    intervals,
+    legacy_figures,
+    pixel_figures,
+    resized_figures,
+)
 from train.model import AnomalyModel
 from train.predictor import cells_by_torch
 from train.views import prepare
 
 __all__ = [
     "Evaluation",
+    "EvaluationOptions",
     "Figures",
     "Predictor",
+    "check_folder_for_maps",
     "evaluate",
     "predictor_of_bundle",
     "predictor_of_model",
     "predictor_of_run",
     "save_maps",
 ]
-
-AUPRO_LIMITS = (0.3, 0.05, 0.01)
 
 _Float = npt.NDArray[np.float32]
 
@@ -51,31 +68,44 @@ class Predictor:
     cells: Callable[[dict[str, npt.NDArray[np.generic]]], _Float]
 
 
-class Figures(BaseModel):
-    """The field's figures over one test split; AUPRO is exact, up to that false-positive rate in percent."""
+class EvaluationOptions(BaseModel):
+    """What is told of a split beside the figures that are always told.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    `detection_rate` is the share of defective parts at which the false positive rate is given; `legacy` adds
+    AUPRO by the thresholds of published code; `bootstrap` is the number of resamples for intervals (0: none),
+    drawn from `seed`; `score` judges with another score function than the model's own, and the figures say
+    so. Beyond `kept_maps_bytes` of maps, each is made anew when it is asked for.
+    """
 
-    images: int
-    good: int
-    defective: int
-    i_auroc: float
-    p_auroc: float
-    aupro_30: float
-    aupro_5: float
-    aupro_1: float
-    ground_truth_outside_mask: float
-    i_auroc_by_defect: dict[str, float]
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    detection_rate: float = Field(default=0.95, gt=0, le=1)
+    legacy: bool = False
+    bootstrap: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0)
+    score: ScoreSpec | None = None
+    kept_maps_bytes: int = Field(default=KEPT_MAPS_BYTES, ge=0)
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _enough(cls, resamples: int) -> int:
+        if 0 < resamples < MIN_RESAMPLES:
+            raise ValueError(f"give 0 for no intervals or at least {MIN_RESAMPLES} resamples; 1000 is usual")
+        return resamples
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """Scores, labels and maps (H, W) at the frames' resolution, in the order of the samples."""
+    """Scores, labels and maps at the frames' resolution, in the order of the samples.
+
+    `maps` float32 (H, W) are made when they are asked for (`train.maps.MadeMaps`), so that those of thousands
+    of parts fit: go through them one by one.
+    """
 
     names: tuple[str, ...]
     defects: tuple[str | None, ...]
     scores: tuple[float, ...]
-    maps: tuple[_Float, ...]
+    maps: Sequence[_Float]
     figures: Figures
 
 
@@ -99,32 +129,49 @@ def predictor_of_bundle(bundle: Bundle, runner: Runner) -> Predictor:
     return Predictor(bundle.manifest.preprocessing, bundle.wanted | {"mask"}, bundle.manifest.score, cells)
 
 
-def evaluate(predictor: Predictor, samples: Sequence[Sample], progress: Callable[[int], None]) -> Evaluation:
+def evaluate(
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    progress: Callable[[int], None],
+    options: EvaluationOptions = EvaluationOptions(),  # noqa: B008 frozen
+) -> Evaluation:
     """Run the predictor over the samples and compute the figures.
 
-    Raises `DatasetError` naming the file where a sample can't be judged or the split lacks a class,
-    `TrainingError` where a map is not finite.
+    Memory stays bounded: some 10 kB a sample, and what `options.kept_maps_bytes` allows.
+
+    Raises `DatasetError` naming the file where a sample can't be judged, or the split lacks a class (before
+    anything is judged), `TrainingError` where a map is not finite.
     """
-    scores, maps, masks, foregrounds = [], [], [], []
+    defects = tuple(sample.defect for sample in samples)
+    checked_labels([defect is not None for defect in defects], np.zeros(len(defects)))
+    score = options.score or predictor.score
+    scores: list[float] = []
+    stored: list[StoredMap] = []
+    masks: list[PackedMask] = []
+    shares: list[_Outside | None] = []
     for sample in samples:
         prepared = prepare(sample, predictor.preprocessing, predictor.wanted)
         cells = predictor.cells(prepared.tensors)  # (m, m)
         if not bool(np.isfinite(cells).all()):
             raise TrainingError(f"{sample.rgb_path}: the model's map is not finite")
-        square = smooth_map(cells, prepared.mask, predictor.score)  # (side, side)
-        scores.append(image_score(square, prepared.mask, predictor.score))
-        height, width = sample.intrinsics.height_px, sample.intrinsics.width_px
-        maps.append(prepared.view.give_back(square, width, height))
-        foregrounds.append(prepared.view.give_back(prepared.mask.astype(np.float32), width, height) > 0)
-        masks.append(_mask(sample))
+        square = smooth_map(cells, prepared.mask, score)  # (side, side)
+        scores.append(image_score(square, prepared.mask, score))
+        width, height = sample.intrinsics.width_px, sample.intrinsics.height_px
+        stored.append(StoredMap(np.array(cells), pack(prepared.mask), prepared.view, width, height))
+        mask = _mask(sample)  # (H, W)
+        masks.append(pack(mask))
+        shares.append(_outside(mask, prepared) if bool(mask.any()) else None)
         progress(1)
-    defects = tuple(sample.defect for sample in samples)
+    names = tuple(name_of(sample) for sample in samples)
+    maps = MadeMaps(stored, score, options.kept_maps_bytes)
+    marked = [share is not None for share in shares]
+    judged = Judged(defects, scores, PackedMasks(masks), maps, marked)
     return Evaluation(
-        names=tuple(name_of(sample) for sample in samples),
+        names=names,
         defects=defects,
         scores=tuple(scores),
-        maps=tuple(maps),
-        figures=_figures(defects, scores, maps, masks, foregrounds),
+        maps=maps,
+        figures=_figures(judged, names, shares, score, options),
     )
 
 
@@ -135,31 +182,77 @@ def _mask(sample: Sample) -> npt.NDArray[np.bool_]:
         raise DatasetError(str(error)) from error
 
 
+class _Outside(NamedTuple):
+    """Marked pixels of an image, and how many of them lie outside the foreground."""
+
+    marked: int
+    lost: int
+
+
+def _outside(mask: npt.NDArray[np.bool_], prepared: Prepared) -> _Outside:
+    height, width = mask.shape
+    foreground = prepared.view.give_back(prepared.mask.astype(np.float32), width, height) > 0  # (H, W)
+    return _Outside(int(np.count_nonzero(mask)), int(np.count_nonzero(mask & ~foreground)))
+
+
 def _figures(
-    defects: Sequence[str | None],
-    scores: Sequence[float],
-    maps: Sequence[_Float],
-    masks: Sequence[npt.NDArray[np.bool_]],
-    foregrounds: Sequence[npt.NDArray[np.bool_]],
+    judged: Judged,
+    names: Sequence[str],
+    shares: Sequence[_Outside | None],
+    score: ScoreSpec,
+    options: EvaluationOptions,
 ) -> Figures:
-    labels = [defect is not None for defect in defects]
-    by_limit = aupro(masks, maps, AUPRO_LIMITS)
-    by_defect = {}
-    for kind in sorted({defect for defect in defects if defect is not None}):
-        rows = [i for i, defect in enumerate(defects) if defect in (None, kind)]
-        by_defect[kind] = image_auroc([labels[i] for i in rows], [scores[i] for i in rows])
+    labels = judged.labels
+    known = judged.with_ground_truth()
+    pixels = pixel_figures(known)
+    outside = [(name, share) for name, share in zip(names, shares, strict=True) if share is not None]
+    kinds = sorted({defect for defect in judged.defects if defect is not None})
     return Figures(
         images=len(labels),
         good=labels.count(False),
         defective=labels.count(True),
-        i_auroc=image_auroc(labels, scores),
-        p_auroc=pixel_auroc(masks, maps),
-        aupro_30=by_limit[0.3],
-        aupro_5=by_limit[0.05],
-        aupro_1=by_limit[0.01],
-        ground_truth_outside_mask=lost_ground_truth_fraction(masks, foregrounds),
-        i_auroc_by_defect=by_defect,
+        unmarked=labels.count(True) - sum(known.labels),
+        i_auroc=image_auroc(labels, judged.scores),
+        p_auroc=None if pixels is None else pixels.p_auroc,
+        aupro_30=None if pixels is None else pixels.aupro_30,
+        aupro_5=None if pixels is None else pixels.aupro_5,
+        aupro_1=None if pixels is None else pixels.aupro_1,
+        ground_truth_outside_mask=_lost(outside) if outside else None,
+        outside_mask=_outside_mask(outside) if outside else None,
+        fpr_at_detection=false_positive_rate_at(labels, judged.scores, options.detection_rate),
+        by_defect={kind: judged.type_figures(kind, legacy=options.legacy) for kind in kinds},
+        at_224=resized_figures(known),
+        legacy=legacy_figures(known) if options.legacy else None,
+        intervals=intervals(judged, options.bootstrap, options.seed) if options.bootstrap else None,
+        score=score,
+        score_overridden=options.score is not None,
     )
+
+
+def _lost(shares: Sequence[tuple[str, _Outside]]) -> float:
+    return sum(share.lost for _, share in shares) / sum(share.marked for _, share in shares)
+
+
+def _outside_mask(shares: Sequence[tuple[str, _Outside]]) -> OutsideMask:
+    by_part = [(share.lost / share.marked, name) for name, share in shares]
+    worst, name = max(by_part)
+    return OutsideMask(mean=fmean(share for share, _ in by_part), worst=worst, worst_part=name)
+
+
+def check_folder_for_maps(folder: Path) -> None:
+    """Raise `TrainingError` where `save_maps` could not write into `folder`; leaves nothing behind.
+
+    To be called before hours are spent on judging.
+    """
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise TrainingError(f"{folder}: holds something already; name a new folder for the maps")
+    except OSError as error:
+        raise TrainingError(f"{folder}: maps can't be written ({error.strerror})") from error
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = os.strerror(errno.EACCES if there.is_dir() else errno.ENOTDIR)
+        raise TrainingError(f"{folder}: maps can't be written ({there}: {reason}); name another folder")
 
 
 def save_maps(folder: Path, evaluation: Evaluation) -> None:
@@ -168,17 +261,19 @@ def save_maps(folder: Path, evaluation: Evaluation) -> None:
     `scores.json` comes last: a folder that has it has all. Raises `TrainingError` where the folder holds
     something already, or can't be written.
     """
+    check_folder_for_maps(folder)
     rows = []
     try:
-        if folder.exists() and any(folder.iterdir()):
-            raise TrainingError(f"{folder}: holds something already; name a new folder for the maps")
         folder.mkdir(parents=True, exist_ok=True)
-        for part, defect, score, anomaly_map in zip(
-            evaluation.names, evaluation.defects, evaluation.scores, evaluation.maps, strict=True
+        for index, (part, defect, score) in enumerate(
+            zip(evaluation.names, evaluation.defects, evaluation.scores, strict=True)
         ):
             name = f"{part.replace('/', '_')}.npy"
-            with (folder / name).open("wb") as file:
-                np.save(file, anomaly_map)
+            # "a/b_c" and "a_b/c" would share a name: the second is numbered, not written over the first.
+            if (folder / name).exists():
+                name = f"{index:06d}_{name}"
+            with (folder / name).open("xb") as file:
+                np.save(file, evaluation.maps[index])
             rows.append(
                 {
                     "part": part,

@@ -98,8 +98,21 @@ def agree(by_run: dict[str, Any], by_bundle: dict[str, Any]) -> None:
     """Both of the same parts, with the same figures."""
     assert by_run.keys() == by_bundle.keys()
     assert {"i_auroc", "p_auroc", "aupro_30", "aupro_5", "aupro_1"} <= by_run.keys()
-    for name, figure in by_run.items():
-        assert by_bundle[name] == (pytest.approx(figure, abs=1e-3) if isinstance(figure, float) else figure)
+    numbers, others = flat(by_run), flat(by_bundle)
+    assert numbers.keys() == others.keys()
+    for name, figure in numbers.items():
+        assert others[name] == (pytest.approx(figure, abs=1e-3) if isinstance(figure, float) else figure)
+
+
+def flat(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures by their path, such as `by_defect.bent.aupro_30`."""
+    found: dict[str, Any] = {}
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{inner}": figure for inner, figure in flat(value).items()}
+        else:
+            found[name] = value
+    return found
 
 
 class TestCaptures:

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
 
 from edge.bundle import load_bundle
 from edge.commands.common import ended_by_errors
+from edge.errors import ConfigError
 from edge.runtime import runner_for
-from train.checkpoint import load_model
+from edge.scoring import ScoreSpec
+from train.commands.figures_table import Metrics, figures_tables
 from train.commands.progress import Bars
 from train.datasets import Format, open_dataset
 from train.evaluation import (
     Evaluation,
-    Figures,
+    EvaluationOptions,
     Predictor,
+    check_folder_for_maps,
     evaluate,
     predictor_of_bundle,
-    predictor_of_model,
+    predictor_of_run,
     save_maps,
 )
 from train.training import use_cpu_well
 
 __all__ = ["main"]
+
+ScoreKind = Literal["max", "mean", "top_mean"]
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -41,28 +47,55 @@ def command(
     category: Annotated[
         str | None, typer.Option(help="Category (MVTec 3D-AD) or product (captures).")
     ] = None,
+    metrics: Annotated[
+        Metrics, typer.Option(help="AUPRO exact, by the thresholds of published code, or both.")
+    ] = "exact",
+    detection_rate: Annotated[
+        float, typer.Option(help="Share of defective parts at which rejected good ones are counted.")
+    ] = 0.95,
+    bootstrap: Annotated[
+        int, typer.Option(help="Resamples for 95 % intervals; 0: none, 1000 is usual.", min=0)
+    ] = 0,
+    score: Annotated[
+        ScoreKind | None, typer.Option(help="Judge with this in place of the model's own score.")
+    ] = None,
+    smoothing_px: Annotated[
+        float | None, typer.Option(help="In place of the score's own smoothing.", min=0)
+    ] = None,
+    top_share: Annotated[
+        float | None, typer.Option(help="In place of the score's own share, of top_mean.", max=1)
+    ] = None,
     maps: Annotated[
         Path | None, typer.Option("--save-maps", help="Write each map as float32 .npy here.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """I-AUROC, P-AUROC and exact AUPRO on the test split (of captures: on all of them).
+    """I-AUROC, P-AUROC, AUPRO on the test split (of captures: on all of them), per type of defect.
 
     Example: [bold]edge-evaluate --bundle bundles/gland --data captures/gland-test --json[/bold]
     """
     if (run is None) == (bundle is None):
         raise typer.BadParameter("give either --run or --bundle")
+    override = _override({"kind": score, "smoothing_px": smoothing_px, "top_share": top_share})
+    try:
+        options = EvaluationOptions(
+            detection_rate=detection_rate, legacy=metrics != "exact", bootstrap=bootstrap
+        )
+    except ValidationError as error:
+        raise _bad(error) from error
     with ended_by_errors():
         use_cpu_well()
+        if maps is not None:
+            check_folder_for_maps(maps)
         samples = open_dataset(data, layout, category, held_out_share=0.5).test
 
         def judged(predictor: Predictor) -> Evaluation:
+            chosen = options.model_copy(update={"score": _score(predictor.score, override)})
             with Bars().task("test parts", len(samples)) as advance:
-                return evaluate(predictor, samples, advance)
+                return evaluate(predictor, samples, advance, chosen)
 
         if run is not None:
-            model, info = load_model(run)
-            result = judged(predictor_of_model(model, info.config.score))
+            result = judged(predictor_of_run(run))
         elif bundle is not None:
             loaded = load_bundle(bundle)
             with runner_for(loaded, "onnx") as runner:
@@ -72,24 +105,35 @@ def command(
     if as_json:
         typer.echo(result.figures.model_dump_json())
     else:
-        Console().print(_table(result.figures))
+        Console(highlight=False).print(figures_tables(result.figures, metrics))
 
 
-def _table(figures: Figures) -> Table:
-    table = Table(title=f"{figures.good} good and {figures.defective} defective parts")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    for name, value in (
-        ("I-AUROC", figures.i_auroc),
-        ("P-AUROC", figures.p_auroc),
-        ("AUPRO @ 30 %", figures.aupro_30),
-        ("AUPRO @ 5 %", figures.aupro_5),
-        ("AUPRO @ 1 %", figures.aupro_1),
-        ("ground truth outside the mask", figures.ground_truth_outside_mask),
-        *((f"I-AUROC {kind}", value) for kind, value in figures.i_auroc_by_defect.items()),
-    ):
-        table.add_row(name, f"{value:.4f}")
-    return table
+def _override(values: dict[str, object]) -> dict[str, object]:
+    """The options of the score function that were given; raises `typer.BadParameter` for a wrong one."""
+    given = {name: value for name, value in values.items() if value is not None}
+    if given.get("smoothing_px") == math.inf:
+        raise typer.BadParameter("--smoothing-px: inf would leave nothing of the map; give pixels, such as 4")
+    try:
+        ScoreSpec.model_validate(given)
+    except ValidationError as error:
+        raise _bad(error) from error
+    return given
+
+
+def _score(own: ScoreSpec, override: dict[str, object]) -> ScoreSpec | None:
+    """The model's score function with what the options change, None where they change nothing."""
+    score = ScoreSpec.model_validate({**own.model_dump(), **override})
+    if "top_share" in override and score.kind != "top_mean":
+        raise ConfigError(
+            f"--top-share is that of top_mean, the score here is {score.kind}; give --score top_mean as well"
+        )
+    return score if override else None
+
+
+def _bad(error: ValidationError) -> typer.BadParameter:
+    first = error.errors()[0]
+    option = str(first["loc"][0]).replace("_", "-")
+    return typer.BadParameter(f"--{option}: {first['msg'].removeprefix('Value error, ')}")
 
 
 def main() -> None:

@@ -15,7 +15,12 @@ from train.metrics.bootstrap import (
     resampled_auroc,
 )
 from train.metrics.curves import CurvePoints, pro_curve_points, roc_curve_points
-from train.metrics.detection import FalsePositiveRate, false_positive_rate_at, image_auroc
+from train.metrics.detection import (
+    FalsePositiveRate,
+    checked_labels,
+    false_positive_rate_at,
+    image_auroc,
+)
 from train.metrics.figures import (
     AuproFigures,
     Figures,
@@ -63,6 +68,7 @@ __all__ = [
     "TypeFigures",
     "aupro",
     "aupro_legacy",
+    "checked_labels",
     "draws",
     "false_positive_rate_at",
     "image_auroc",

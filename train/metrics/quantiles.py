@@ -14,9 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from train.metrics.checks import Mask, ScoreMap
-from train.metrics.ranking import CHUNK_PIXELS, good_pixel_chunks
+from train.metrics.ranking import good_pixel_chunks
 
 __all__ = ["good_scores_at"]
+
+CHUNK_PIXELS = 1 << 22
+"""Scores that are looked at together; sorting nothing, more would not be faster."""
 
 _DIGIT_BITS = 16
 _DIGITS = 1 << _DIGIT_BITS
