@@ -46,9 +46,12 @@ __all__ = [
     "Evaluation",
     "EvaluationOptions",
     "Figures",
+    "JudgedSplit",
+    "Outside",
     "Predictor",
     "check_folder_for_maps",
     "evaluate",
+    "judge",
     "predictor_of_bundle",
     "predictor_of_model",
     "predictor_of_run",
@@ -94,6 +97,26 @@ class EvaluationOptions(BaseModel):
         return resamples
 
 
+class Outside(NamedTuple):
+    """Marked pixels of an image, and how many of them lie outside the foreground."""
+
+    marked: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgedSplit:
+    """What a model said of samples, in their order; `outside` is None for one on which nothing is marked.
+
+    `score` is the score function that was used.
+    """
+
+    names: tuple[str, ...]
+    judged: Judged
+    outside: tuple[Outside | None, ...]
+    score: ScoreSpec
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
     """Scores, labels and maps at the frames' resolution, in the order of the samples.
@@ -129,26 +152,24 @@ def predictor_of_bundle(bundle: Bundle, runner: Runner) -> Predictor:
     return Predictor(bundle.manifest.preprocessing, bundle.wanted | {"mask"}, bundle.manifest.score, cells)
 
 
-def evaluate(
+def judge(
     predictor: Predictor,
     samples: Sequence[Sample],
     progress: Callable[[int], None],
     options: EvaluationOptions = EvaluationOptions(),  # noqa: B008 frozen
-) -> Evaluation:
-    """Run the predictor over the samples and compute the figures.
+) -> JudgedSplit:
+    """Scores and maps of the samples, be there good and defective ones among them or not.
 
     Memory stays bounded: some 10 kB a sample, and what `options.kept_maps_bytes` allows.
 
-    Raises `DatasetError` naming the file where a sample can't be judged, or the split lacks a class (before
-    anything is judged), `TrainingError` where a map is not finite.
+    Raises `DatasetError` naming the file where a sample can't be judged, `TrainingError` where a map is not
+    finite.
     """
-    defects = tuple(sample.defect for sample in samples)
-    checked_labels([defect is not None for defect in defects], np.zeros(len(defects)))
     score = options.score or predictor.score
     scores: list[float] = []
     stored: list[StoredMap] = []
     masks: list[PackedMask] = []
-    shares: list[_Outside | None] = []
+    shares: list[Outside | None] = []
     for sample in samples:
         prepared = prepare(sample, predictor.preprocessing, predictor.wanted)
         cells = predictor.cells(prepared.tensors)  # (m, m)
@@ -162,16 +183,40 @@ def evaluate(
         masks.append(pack(mask))
         shares.append(_outside(mask, prepared) if bool(mask.any()) else None)
         progress(1)
-    names = tuple(name_of(sample) for sample in samples)
     maps = MadeMaps(stored, score, options.kept_maps_bytes)
-    marked = [share is not None for share in shares]
-    judged = Judged(defects, scores, PackedMasks(masks), maps, marked)
+    return JudgedSplit(
+        names=tuple(name_of(sample) for sample in samples),
+        judged=Judged(
+            defects=tuple(sample.defect for sample in samples),
+            scores=tuple(scores),
+            masks=PackedMasks(masks),
+            maps=maps,
+            marked=tuple(share is not None for share in shares),
+        ),
+        outside=tuple(shares),
+        score=score,
+    )
+
+
+def evaluate(
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    progress: Callable[[int], None],
+    options: EvaluationOptions = EvaluationOptions(),  # noqa: B008 frozen
+) -> Evaluation:
+    """Judge the samples and compute the figures.
+
+    Raises `DatasetError` where the split lacks a class, before anything is judged; else as `judge` does.
+    """
+    defects = tuple(sample.defect for sample in samples)
+    checked_labels([defect is not None for defect in defects], np.zeros(len(defects)))
+    split = judge(predictor, samples, progress, options)
     return Evaluation(
-        names=names,
+        names=split.names,
         defects=defects,
-        scores=tuple(scores),
-        maps=maps,
-        figures=_figures(judged, names, shares, score, options),
+        scores=tuple(split.judged.scores),
+        maps=split.judged.maps,
+        figures=_figures(split, options),
     )
 
 
@@ -182,30 +227,18 @@ def _mask(sample: Sample) -> npt.NDArray[np.bool_]:
         raise DatasetError(str(error)) from error
 
 
-class _Outside(NamedTuple):
-    """Marked pixels of an image, and how many of them lie outside the foreground."""
-
-    marked: int
-    lost: int
-
-
-def _outside(mask: npt.NDArray[np.bool_], prepared: Prepared) -> _Outside:
+def _outside(mask: npt.NDArray[np.bool_], prepared: Prepared) -> Outside:
     height, width = mask.shape
     foreground = prepared.view.give_back(prepared.mask.astype(np.float32), width, height) > 0  # (H, W)
-    return _Outside(int(np.count_nonzero(mask)), int(np.count_nonzero(mask & ~foreground)))
+    return Outside(int(np.count_nonzero(mask)), int(np.count_nonzero(mask & ~foreground)))
 
 
-def _figures(
-    judged: Judged,
-    names: Sequence[str],
-    shares: Sequence[_Outside | None],
-    score: ScoreSpec,
-    options: EvaluationOptions,
-) -> Figures:
+def _figures(split: JudgedSplit, options: EvaluationOptions) -> Figures:
+    judged, score = split.judged, split.score
     labels = judged.labels
     known = judged.with_ground_truth()
     pixels = pixel_figures(known)
-    outside = [(name, share) for name, share in zip(names, shares, strict=True) if share is not None]
+    outside = [(name, one) for name, one in zip(split.names, split.outside, strict=True) if one is not None]
     kinds = sorted({defect for defect in judged.defects if defect is not None})
     return Figures(
         images=len(labels),
@@ -229,11 +262,11 @@ def _figures(
     )
 
 
-def _lost(shares: Sequence[tuple[str, _Outside]]) -> float:
+def _lost(shares: Sequence[tuple[str, Outside]]) -> float:
     return sum(share.lost for _, share in shares) / sum(share.marked for _, share in shares)
 
 
-def _outside_mask(shares: Sequence[tuple[str, _Outside]]) -> OutsideMask:
+def _outside_mask(shares: Sequence[tuple[str, Outside]]) -> OutsideMask:
     by_part = [(share.lost / share.marked, name) for name, share in shares]
     worst, name = max(by_part)
     return OutsideMask(mean=fmean(share for share, _ in by_part), worst=worst, worst_part=name)

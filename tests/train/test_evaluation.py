@@ -25,6 +25,7 @@ from train.evaluation import (
     Predictor,
     check_folder_for_maps,
     evaluate,
+    judge,
     predictor_of_run,
     save_maps,
 )
@@ -172,6 +173,17 @@ def test_a_split_without_a_class_is_refused_before_anything_is_judged(
     for some in ([s for s in samples if s.defect is None], [s for s in samples if s.defect], []):
         with pytest.raises(DatasetError, match="at least one of each"):
             evaluate(predictor, some, judge_nothing)
+
+
+def test_good_parts_alone_can_be_judged_if_not_evaluated(
+    judged: Evaluation, predictor: Predictor, samples: Sequence[Sample]
+) -> None:
+    rows = [i for i, sample in enumerate(samples) if sample.defect is None]
+    split = judge(predictor, [samples[i] for i in rows], lambda n: None)
+    assert split.names == tuple(judged.names[i] for i in rows)
+    assert split.judged.scores == tuple(judged.scores[i] for i in rows)
+    assert (split.outside, split.score) == ((None,) * len(rows), predictor.score)
+    np.testing.assert_array_equal(split.judged.maps[0], judged.maps[rows[0]])
 
 
 @pytest.mark.parametrize(
