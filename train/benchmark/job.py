@@ -1,0 +1,228 @@
+"""One training and evaluation of a benchmark, and the key under which its result is found again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from edge.camera.sample import Sample
+from edge.errors import DatasetError, TrainingError
+from edge.version import __version__
+from train.benchmark.subset import with_parts
+from train.checkpoint import load_log
+from train.config import TrainConfig
+from train.datasets import DataSet, DatasetOptions, Format, name_of, open_dataset
+from train.evaluation import EvaluationOptions, Figures, evaluate, predictor_of_run
+from train.good_parts import Task
+from train.training import train_run, use_cpu_well
+from train.views import FeatureCache
+
+__all__ = ["DataSource", "Job", "JobResult", "Workshop", "listing_sha256", "run_job"]
+
+FORMAT = "edge-inspect.benchmark.1"
+STARTED_FILE = "started.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """Where a data set lies and how it is read."""
+
+    path: Path
+    layout: Format
+    options: DatasetOptions
+
+    def open(self, category: str, held_out_share: float, parts: int | None) -> DataSet:
+        """A category, with so many good parts; raises `DatasetError`, `ConfigError`."""
+        data = open_dataset(self.path, self.layout, category, held_out_share, self.options)
+        return with_parts(data, parts, held_out_share)
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What a worker works with: a folder of the benchmark, a feature cache, its threads; not in the key.
+
+    With `keep_runs` a job's checkpoint stays in `runs/<key>`.
+    """
+
+    out: Path
+    cache: Path | None
+    threads: int
+    keep_runs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A category, a method with its configuration (the seed in it), a number of good parts (None: all)."""
+
+    source: DataSource
+    category: str
+    method: str
+    config: TrainConfig
+    parts: int | None
+    evaluation: EvaluationOptions
+    listing: str
+    version: str = __version__
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @property
+    def label(self) -> str:
+        """For people: what the job is, in a line."""
+        parts = "" if self.parts is None else f" · {self.parts} parts"
+        return f"{self.category} · {self.method} · seed {self.seed}{parts}"
+
+    @property
+    def key(self) -> str:
+        """The sha256 (hex) of all that decides the result; neither names of methods nor where the data lies.
+
+        Of the data set it holds the listing: names, labels, sizes of files, units and intrinsics.
+        """
+        options = asdict(self.source.options)
+        # The listing speaks of what these two lead to.
+        del options["layout_file"], options["depth_range_m"]
+        said = {
+            "format": FORMAT,
+            "version": self.version,
+            "category": self.category,
+            "layout": self.source.layout,
+            "options": options,
+            "listing": self.listing,
+            "parts": self.parts,
+            "config": self.config.model_dump(mode="json"),
+            "evaluation": self.evaluation.model_dump(mode="json", exclude={"kept_maps_bytes"}),
+        }
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+class JobResult(BaseModel):
+    """What came of a job. `steps` by phase; `provenance` is the run's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    category: str
+    method: str
+    seed: int
+    train_parts: int
+    held_out_parts: int
+    test_parts: int
+    figures: Figures
+    steps: dict[str, int]
+    train_seconds: float
+    evaluate_seconds: float
+    provenance: dict[str, str | int | float | bool]
+
+
+def listing_sha256(data: DataSet) -> str:
+    """The sha256 (hex) of a data set's listing: a part more, less, relabelled or of another size changes it.
+
+    The pictures themselves are not read: that would take longer than many a training.
+    """
+
+    def line(split: str, sample: Sample) -> list[object]:
+        files = (sample.rgb_path, sample.depth_path, sample.mask_path)
+        try:
+            sizes = [None if path is None else path.stat().st_size for path in files]
+        except OSError as error:
+            raise DatasetError(f"{error.filename}: can't be read ({error.strerror}); restore it") from error
+        optics = asdict(sample.intrinsics)
+        return [split, name_of(sample), sample.defect, sizes, sample.depth_unit_m, sorted(optics.items())]
+
+    splits = {"train": data.train, "held out": data.validation, "test": data.test}
+    listing = [line(split, sample) for split, samples in splits.items() for sample in samples]
+    return hashlib.sha256(json.dumps(listing, default=_plain).encode()).hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} can't be written as JSON")
+
+
+def run_job(job: Job, workshop: Workshop) -> JobResult:
+    """Train, evaluate, and clear away what lay about; raises what the two of them raise."""
+    if job.version != __version__:
+        raise TrainingError(
+            f"this worker has edge-inspect {__version__}, the benchmark was started with {job.version}; "
+            "install one version everywhere"
+        )
+    use_cpu_well(workshop.threads)
+    with _run_folder(job, workshop) as run:
+        data = job.source.open(job.category, job.config.held_out_share, job.parts)
+        if listing_sha256(data) != job.listing:
+            raise DatasetError(
+                f"{job.source.path}: {job.category} has changed since the benchmark was started"
+            )
+        started = time.perf_counter()
+        info = train_run(
+            data,
+            job.config,
+            run,
+            cache=FeatureCache(workshop.cache),
+            progress=_Silent(),
+            note={"job": job.key},
+        )
+        trained = time.perf_counter()
+        evaluation = evaluate(predictor_of_run(run), data.test, lambda steps: None, job.evaluation)
+        judged = time.perf_counter()
+        curves = load_log(run).curves
+    return JobResult(
+        key=job.key,
+        category=job.category,
+        method=job.method,
+        seed=job.seed,
+        train_parts=len(data.train),
+        held_out_parts=len(data.validation),
+        test_parts=len(data.test),
+        figures=evaluation.figures,
+        steps={phase: len(curve) for phase, curve in curves.items()},
+        train_seconds=trained - started,
+        evaluate_seconds=judged - trained,
+        provenance=info.provenance,
+    )
+
+
+@contextmanager
+def _run_folder(job: Job, workshop: Workshop) -> Iterator[Path]:
+    """A folder that holds nothing, for the run; what a killed worker left there is removed first."""
+    scratch = workshop.out / "work" / job.key
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        with (workshop.out / STARTED_FILE).open("a", encoding="utf-8") as file:
+            now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            file.write(
+                json.dumps({"started": now, "job": job.label, "key": job.key, "pid": os.getpid()}) + "\n"
+            )
+        try:
+            yield scratch / "run"
+            if workshop.keep_runs:
+                kept = workshop.out / "runs" / job.key
+                shutil.rmtree(kept, ignore_errors=True)
+                kept.parent.mkdir(exist_ok=True)
+                (scratch / "run").replace(kept)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise TrainingError(f"{workshop.out}: can't be worked in ({error.strerror})") from error
+
+
+class _Silent:
+    """Progress of a job: nobody watches a worker."""
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Task]:
+        yield lambda steps: None

@@ -1,0 +1,131 @@
+"""The methods of a benchmark: presets by name, and patches of a configuration from a YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edge.errors import ConfigError
+from edge.strict_yaml import load_strict_yaml
+from train.config import TrainConfig
+
+__all__ = ["DEFAULT_METHODS", "PRESETS", "chosen_methods", "method_config", "patched"]
+
+Patch = Mapping[str, Any]
+
+PRESETS: Mapping[str, Patch] = {
+    "msd": {"method": {"name": "msd"}},
+    "ast": {"method": {"name": "msd", "distillation": {"scales": [1]}}},
+    "memory-bank-rgb": {"method": {"name": "memory-bank", "inputs": ["image"]}},
+    "memory-bank-depth": {"method": {"name": "memory-bank", "inputs": ["normals"]}},
+    "memory-bank": {"method": {"name": "memory-bank"}},
+    "fusion": {"method": {"name": "fusion"}},
+}
+"""Patches of the base configuration, by the name that a method has in the table.
+
+Where the base's method has other settings than the default, `fusion` takes them for its members.
+"""
+
+DEFAULT_METHODS = tuple(PRESETS)
+
+_SUFFIXES = (".yaml", ".yml")
+_PRESET_KEY = "preset"
+
+
+class _MethodsFile(BaseModel):
+    """Name of a method → a patch; the names are the user's."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+def patched(values: Patch, patch: Patch) -> dict[str, Any]:
+    """`values` with those of `patch` in their place: mappings key by key, all else (lists, too) whole.
+
+    A `method` of another name replaces the method, whose keys would mean nothing to it.
+    """
+    result = dict(values)
+    for key, value in patch.items():
+        there = result.get(key)
+        if not isinstance(value, Mapping) or not isinstance(there, Mapping):
+            result[key] = value
+        elif key == "method" and value.get("name", there.get("name")) != there.get("name"):
+            result[key] = dict(value)
+        else:
+            result[key] = patched(there, value)
+    return result
+
+
+def method_config(base: TrainConfig, name: str, patches: Sequence[Patch]) -> TrainConfig:
+    """`base` under the patches, one after the other; raises `ConfigError` naming the method and the key."""
+    values: dict[str, Any] = base.model_dump(mode="json")
+    for patch in patches:
+        values = patched(values, patch)
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        said = "; ".join(
+            f"{'.'.join(str(part) for part in mistake['loc']) or 'the whole'}: "
+            f"{mistake['msg'].removeprefix('Value error, ')}"
+            for mistake in error.errors()
+        )
+        raise ConfigError(f"the method {name!r} does not make a training configuration: {said}") from error
+
+
+def chosen_methods(chosen: Sequence[str], base: TrainConfig) -> dict[str, TrainConfig]:
+    """Names of presets and YAML files of methods → each method's configuration, in the order given.
+
+    A file maps the name of a method to a patch of the base configuration, or of that of the preset that its
+    key `preset` names. Raises `ConfigError`.
+    """
+    methods: dict[str, TrainConfig] = {}
+    for word in chosen:
+        found = (
+            _from_file(Path(word), base)
+            if word.endswith(_SUFFIXES)
+            else {word: method_config(base, word, [_preset(word, base)])}
+        )
+        for name, config in found.items():
+            if name in methods:
+                raise ConfigError(f"two methods are named {name!r}; give one of them another name")
+            methods[name] = config
+    if not methods:
+        raise ConfigError(f"no method is named; presets: {', '.join(PRESETS)}")
+    return methods
+
+
+def _preset(name: str, base: TrainConfig) -> Patch:
+    if name not in PRESETS:
+        raise ConfigError(
+            f"{name!r} is no method; there are {', '.join(PRESETS)}, and files of methods (.yaml)"
+        )
+    if name == "fusion" and base.method != TrainConfig().method:
+        return _fusion_of(base)
+    return PRESETS[name]
+
+
+def _fusion_of(base: TrainConfig) -> Patch:
+    """Fusion of what stands beside it in the table as `msd` and `memory-bank`."""
+    if base.method.name == "fusion":
+        return {}
+    members = [method_config(base, name, [PRESETS[name]]).method for name in ("msd", "memory-bank")]
+    return {"method": {"name": "fusion", "members": [member.model_dump(mode="json") for member in members]}}
+
+
+def _from_file(path: Path, base: TrainConfig) -> dict[str, TrainConfig]:
+    patches = load_strict_yaml(path, _MethodsFile).model_extra or {}
+    methods = {}
+    for name, patch in patches.items():
+        if not isinstance(patch, Mapping):
+            raise ConfigError(f"{path}: {name}: must be a mapping of a training configuration's keys")
+        rest = {key: value for key, value in patch.items() if key != _PRESET_KEY}
+        first = [_preset(str(patch[_PRESET_KEY]), base)] if _PRESET_KEY in patch else []
+        try:
+            methods[name] = method_config(base, name, [*first, rest])
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+    if not methods:
+        raise ConfigError(f"{path}: holds no method; write `name: {{patch of a training configuration}}`")
+    return methods
