@@ -20,13 +20,14 @@ from edge.camera.config import CameraConfig
 from edge.config import load_rig_config
 from edge.strict_yaml import load_strict_yaml
 from train.config import TrainConfig
+from train.datasets.layout import FolderLayout
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"<!-- table: ([\w.]+) -->\n\n((?:\|.*\n)+)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-YAML_KINDS = ("camera", "manifest", "rig", "train config")
+YAML_KINDS = ("camera", "layout", "manifest", "rig", "train config")
 PYTHON_KINDS = ("names", "runs")
 
 
@@ -71,6 +72,12 @@ def test_training_configurations_are_such(text: str, tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text(text, encoding="utf-8")
     config = load_strict_yaml(tmp_path / "train.yaml", TrainConfig)
     config.preprocessing.resolve(256)
+
+
+@pytest.mark.parametrize("text", of_kind("yaml", "layout"))
+def test_layouts_of_data_sets_are_such(text: str, tmp_path: Path) -> None:
+    (tmp_path / "layout.yaml").write_text(text, encoding="utf-8")
+    assert load_strict_yaml(tmp_path / "layout.yaml", FolderLayout).names_categories
 
 
 @pytest.mark.parametrize("text", of_kind("yaml", "manifest"))
@@ -146,8 +153,8 @@ def test_tables_of_keys_are_the_codes(name: str, table: str) -> None:
 
 
 def test_there_are_tables_and_blocks() -> None:
-    assert len(TABLES) == 5
-    assert {kind for _, kind, _ in blocks("yaml")} >= {"camera", "manifest", "train config"}
+    assert len(TABLES) >= 6
+    assert {kind for _, kind, _ in blocks("yaml")} >= {"camera", "layout", "manifest", "train config"}
 
 
 def anchors(page: Path) -> set[str]:
@@ -174,8 +181,12 @@ def test_links_lead_somewhere(page: Path) -> None:
     "name", ["train.commands.train", "train.commands.evaluate", "export.commands.export"]
 )
 def test_every_option_of_the_workstation_is_described(name: str) -> None:
-    command = typer.main.get_command(importlib.import_module(name).app)
-    flags = {flag for option in command.params for flag in option.opts} - {"--help"}
-    training = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    assert "--json" in flags
-    assert {flag for flag in flags if f"`{flag}`" not in training} == set()
+    whole = typer.main.get_command(importlib.import_module(name).app)
+    commands = getattr(whole, "commands", {"": whole}).values()
+    pages = "".join(
+        (ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("training.md", "datasets.md")
+    )
+    for command in commands:
+        flags = {flag for option in command.params for flag in option.opts} - {"--help"}
+        assert "--json" in flags
+        assert {flag for flag in flags if f"`{flag}`" not in pages} == set()

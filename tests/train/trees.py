@@ -31,6 +31,7 @@ CATEGORIES = ("a", "b")
 DEFECTS = ("foreign_other",)
 SIZE = (320, 240)
 _FOCUS_M = 0.01
+_FIRST_BAD = 1000
 _EYECANDIES = ("bumps", "colors", "dents", "normals")
 
 
@@ -56,7 +57,7 @@ class _Tree:
         for i in range(self.bad):
             kind = self.defects[i % len(self.defects)]
             bad = self._scene(number, kind, noise=noise)
-            shot = bad.shot(i)
+            shot = bad.shot(_FIRST_BAD + i)
             assert shot is not None
             yield "test", kind, i // len(self.defects), bad, shot
 
@@ -64,7 +65,7 @@ class _Tree:
         ideal: dict[str, Any] = {} if noise else {"depth_noise": None}
         return RigScene(
             PRODUCTS[number % len(PRODUCTS)],
-            21 + number if defect is None else 121 + number,
+            21 + number,  # one rig for good and bad: they differ by the defect alone
             defective_share=0.0 if defect is None else 1.0,
             defects=None if defect is None else [defect],
             severity=2.0,

@@ -14,9 +14,23 @@ from rich.console import Console
 from edge.commands.common import ended_by_errors
 from edge.errors import ConfigError
 from edge.strict_yaml import load_strict_yaml
+from train.commands.data_options import (
+    LIGHT,
+    Category,
+    Data,
+    DepthRange,
+    DepthScale,
+    Layout,
+    LayoutFile,
+    Light,
+    TestLots,
+    dataset_options,
+)
+from train.commands.default_command import DefaultCommandGroup
+from train.commands.inspect_data import inspect_data
 from train.commands.progress import Bars
 from train.config import TrainConfig
-from train.datasets import Format, open_dataset
+from train.datasets import open_dataset
 from train.training import train_run, use_cpu_well
 from train.views import FeatureCache
 
@@ -24,7 +38,17 @@ __all__ = ["main"]
 
 MethodName = Literal["msd", "memory-bank", "fusion"]
 
-app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+class _TrainUnlessNamed(DefaultCommandGroup):
+    default = "train"
+
+
+app = typer.Typer(
+    cls=_TrainUnlessNamed,
+    help="Train a model, or look at the data first. The options of `train` need no `train` before them.",
+    add_completion=False,
+    rich_markup_mode="rich",
+)
 
 
 def default_cache() -> Path:
@@ -41,15 +65,13 @@ def parse_scales(text: str) -> tuple[int, ...]:
         raise typer.BadParameter(f"{text!r} is not a list of whole numbers such as 1,2,4") from error
 
 
-@app.command()
+@app.command(name="train")
 def train(
     *,
-    data: Annotated[Path, typer.Option(help="Folder of the data set.", show_default=False)],
+    data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the run; must not hold one yet.", show_default=False)],
-    layout: Annotated[Format, typer.Option("--format", help="How the data set is laid out.")] = "captures",
-    category: Annotated[
-        str | None, typer.Option(help="Category (MVTec 3D-AD) or product (captures).")
-    ] = None,
+    layout: Layout = "captures",
+    category: Category = None,
     config: Annotated[Path | None, typer.Option(help="YAML of a training configuration.")] = None,
     seed: Annotated[int | None, typer.Option(help="Overrides the configuration's seed.")] = None,
     method: Annotated[
@@ -59,6 +81,11 @@ def train(
     cache: Annotated[Path | None, typer.Option(help="Folder of the feature cache.")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no features between runs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+    layout_file: LayoutFile = None,
+    light: Light = LIGHT,
+    test_lots: TestLots = None,
+    depth_range: DepthRange = None,
+    depth_scale: DepthScale = 1.0,
 ) -> None:
     """Train on good parts: what they look like is what a method learns.
 
@@ -68,7 +95,14 @@ def train(
         chosen = TrainConfig() if config is None else load_strict_yaml(config, TrainConfig)
         chosen = _overridden(chosen, seed, method, scales)
         use_cpu_well()
-        dataset = open_dataset(data, layout, category, chosen.held_out_share)
+        options = dataset_options(
+            layout_file=layout_file,
+            light=light,
+            test_lots=test_lots,
+            depth_range=depth_range,
+            depth_scale=depth_scale,
+        )
+        dataset = open_dataset(data, layout, category, chosen.held_out_share, options)
         features = FeatureCache(None if no_cache else cache or default_cache())
         info = train_run(dataset, chosen, out, cache=features, progress=Bars(), note={})
     if as_json:
@@ -81,6 +115,9 @@ def train(
             + (f", window {window} px" if window else "")
         )
         Console().print(f"next: edge-export --run {out} --out bundles/{info.product}", highlight=False)
+
+
+app.command(name="inspect-data")(inspect_data)
 
 
 def _overridden(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from edge.errors import DatasetError
 from train.datasets.dataset import DataSet
 
 __all__ = ["RANGES", "DepthRange", "check_depth", "evenly", "median_depth_m"]
+
+_Item = TypeVar("_Item")
 
 LOOKED_AT = 6
 """How many parts are read to find out; spread over all splits."""
@@ -81,7 +84,7 @@ def median_depth_m(sample: Sample) -> float | None:
     return float(np.median(valid)) if valid.size else None
 
 
-def evenly(samples: Sequence[Sample], count: int) -> tuple[Sample, ...]:
+def evenly(samples: Sequence[_Item], count: int) -> tuple[_Item, ...]:
     """`count` of the samples, the first and the last among them; all where there are no more."""
     if len(samples) <= count:
         return tuple(samples)

@@ -93,6 +93,9 @@ def _split(
         for rgb, words in pattern.find(folder):
             known = words if category is None else {**words, CATEGORY: category}
             categories.add(known.get(CATEGORY, ""))
+            if len(categories) > 1:
+                there = ", ".join(categories_of(folder, layout))
+                raise DatasetError(f"{folder}: holds {there}; name one as the category")
             sample = _sample(folder, layout, group, split=split, rgb=rgb, words=known)
             if (twin := samples.get(sample.part_id)) is not None:
                 raise DatasetError(
@@ -100,8 +103,6 @@ def _split(
                     "tell them apart"
                 )
             samples[sample.part_id] = sample
-    if len(categories) > 1:
-        raise DatasetError(f"{folder}: holds {', '.join(sorted(categories))}; name one as the category")
     if groups and not samples:
         wanted = ", ".join(group.rgb for group in groups)
         raise DatasetError(

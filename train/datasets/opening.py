@@ -58,7 +58,9 @@ def read_dataset(
     inside = category is not None and not (described is not None and described.names_categories)
     folder = path / category if category is not None and inside else path
     if not folder.is_dir():
-        there = sorted(p.name for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+        if not path.is_dir():
+            raise DatasetError(f"{path}: no such folder")
+        there = sorted(p.name for p in path.iterdir() if p.is_dir())
         raise DatasetError(f"{folder}: no such folder; {path} holds {', '.join(there) or 'none'}")
     try:
         data = _read(
