@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from edge.errors import TrainingError
 from edge.sealed import write_atomically
 from edge.version import __version__
 
-__all__ = ["data_uri", "number", "percent", "render", "write_page"]
+__all__ = ["check_page", "data_uri", "number", "percent", "render", "write_page"]
 
 
 def render(template: str, **context: object) -> str:
@@ -32,6 +33,15 @@ def render(template: str, **context: object) -> str:
     environment.filters |= {"number": number, "percent": percent}
     values: dict[str, Any] = {"version": __version__, **context}
     return environment.get_template(template).render(values)
+
+
+def check_page(path: Path) -> None:
+    """Raise `TrainingError` where `write_page` could not write; to be called before hours are spent."""
+    folder = path.absolute().parent
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if path.is_dir() or not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = "is a folder" if path.is_dir() else f"{there} can't be written to"
+        raise TrainingError(f"{path}: the page can't be written ({reason}); name another file")
 
 
 def write_page(path: Path, html: str) -> None:
