@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,11 +27,22 @@ from train.commands.data_options import (
 )
 from train.commands.default_command import DefaultCommandGroup
 from train.commands.inspect_data import inspect_data
+from train.commands.loop_options import (
+    Accelerator,
+    Cache,
+    CacheGb,
+    CheckpointSteps,
+    Devices,
+    NoCache,
+    Precision,
+    Resume,
+    cache_of,
+    workers_of,
+)
 from train.commands.progress import Bars
 from train.config import TrainConfig
 from train.datasets import open_dataset
-from train.training import train_run, use_cpu_well
-from train.views import FeatureCache
+from train.training import CHECKPOINT_STEPS, train_run
 
 __all__ = ["main"]
 
@@ -45,16 +55,11 @@ class _TrainUnlessNamed(DefaultCommandGroup):
 
 app = typer.Typer(
     cls=_TrainUnlessNamed,
-    help="Train a model, or look at the data first. The options of `train` need no `train` before them.",
+    help="Train a model, or look at the data first; train need not be named.\n\n"
+    "Example: [bold]edge-train --data captures/gland --out runs/gland[/bold]",
     add_completion=False,
     rich_markup_mode="rich",
 )
-
-
-def default_cache() -> Path:
-    """Where features are kept between runs: below XDG_CACHE_HOME, or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "edge-inspect" / "features"
 
 
 def parse_scales(text: str) -> tuple[int, ...]:
@@ -73,19 +78,27 @@ def train(
     layout: Layout = "captures",
     category: Category = None,
     config: Annotated[Path | None, typer.Option(help="YAML of a training configuration.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Overrides the configuration's seed.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Overrides the configuration's seed.")
+    ] = None,
     method: Annotated[
         MethodName | None, typer.Option(help="Overrides the configuration's; by default msd.")
     ] = None,
     scales: Annotated[str | None, typer.Option(help="Overrides the scales of msd; 1 alone is AST.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of the feature cache.")] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no features between runs.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
     layout_file: LayoutFile = None,
     light: Light = LIGHT,
     test_lots: TestLots = None,
     depth_range: DepthRange = None,
     depth_scale: DepthScale = 1.0,
+    accelerator: Accelerator = "cpu",
+    devices: Devices = None,
+    precision: Precision = "32-true",
+    resume: Resume = False,
+    checkpoint_steps: CheckpointSteps = CHECKPOINT_STEPS,
+    cache: Cache = None,
+    cache_gb: CacheGb = 50.0,
+    no_cache: NoCache = False,
 ) -> None:
     """Train on good parts: what they look like is what a method learns.
 
@@ -94,7 +107,7 @@ def train(
     with ended_by_errors():
         chosen = TrainConfig() if config is None else load_strict_yaml(config, TrainConfig)
         chosen = _overridden(chosen, seed, method, scales)
-        use_cpu_well()
+        workers = workers_of(accelerator, devices, precision)
         options = dataset_options(
             layout_file=layout_file,
             light=light,
@@ -103,8 +116,19 @@ def train(
             depth_scale=depth_scale,
         )
         dataset = open_dataset(data, layout, category, chosen.held_out_share, options)
-        features = FeatureCache(None if no_cache else cache or default_cache())
-        info = train_run(dataset, chosen, out, cache=features, progress=Bars(), note={})
+        info = train_run(
+            dataset,
+            chosen,
+            out,
+            cache=cache_of(cache, cache_gb, none=no_cache),
+            progress=Bars(),
+            note={},
+            workers=workers,
+            resume=resume,
+            checkpoint_steps=checkpoint_steps,
+        )
+    if not workers.is_first:
+        return
     if as_json:
         typer.echo(json.dumps({"run": str(out), **info.model_dump(mode="json")}))
     else:

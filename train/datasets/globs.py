@@ -87,16 +87,13 @@ def _split(
     samples: dict[str, Sample] = {}
     categories: set[str] = set()
     for group in groups:
-        pattern = PathPattern(group.rgb)
-        if category is not None:
-            pattern = pattern.bound(CATEGORY, category)
-        for rgb, words in pattern.find(folder):
-            known = words if category is None else {**words, CATEGORY: category}
-            categories.add(known.get(CATEGORY, ""))
+        known = {} if category is None else {CATEGORY: category}
+        for rgb, words in PathPattern(group.rgb).find(folder, known):
+            categories.add(words.get(CATEGORY, ""))
             if len(categories) > 1:
                 there = ", ".join(categories_of(folder, layout))
                 raise DatasetError(f"{folder}: holds {there}; name one as the category")
-            sample = _sample(folder, layout, group, split=split, rgb=rgb, words=known)
+            sample = _sample(folder, layout, group, split=split, rgb=rgb, words=words)
             if (twin := samples.get(sample.part_id)) is not None:
                 raise DatasetError(
                     f"{rgb}: is {sample.part_id} as {twin.rgb_path} is; a {{name}} in the layout's path must "

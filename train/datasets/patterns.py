@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 __all__ = ["PathPattern"]
 
@@ -46,35 +47,41 @@ class PathPattern:
         """The names in it, in their order, each once."""
         return tuple(dict.fromkeys(token[1] for token in _TOKEN.finditer(self.text) if token[1]))
 
-    def bound(self, name: str, word: str) -> PathPattern:
-        """The pattern with a word in the place of a name."""
-        return PathPattern(self.text.replace(f"{{{name}}}", word))
-
     def filled(self, words: Mapping[str, str]) -> str:
         """As a pattern for `Path.glob`: each name replaced by its word, stars left as they are."""
         return "".join(
             glob.escape(words[token[1]]) if token[1] else token[0] for token in _TOKEN.finditer(self.text)
         )
 
-    def find(self, folder: Path) -> Iterator[tuple[Path, dict[str, str]]]:
-        """The files below `folder` that it stands for, sorted, each with the words of its names."""
-        stars = "".join("*" if token[1] else token[0] for token in _TOKEN.finditer(self.text))
-        expression = re.compile(self._expression())
+    def find(
+        self, folder: Path, known: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[tuple[Path, dict[str, str]]]:
+        """The files below `folder` that it stands for, sorted, each with the words of its names.
+
+        A name that is `known` stands for that word alone.
+        """
+        stars = "".join(
+            token[0] if not token[1] else glob.escape(known[token[1]]) if token[1] in known else "*"
+            for token in _TOKEN.finditer(self.text)
+        )
+        expression = re.compile(self._expression(known))
         for path in sorted(folder.glob(stars)):
             found = expression.fullmatch(path.relative_to(folder).as_posix())
             if found is not None and path.is_file():
-                yield path, found.groupdict()
+                yield path, found.groupdict() | {name: known[name] for name in self.names if name in known}
 
     def _is_step(self, start: int, end: int) -> bool:
         return (start == 0 or self.text[start - 1] == "/") and self.text[end : end + 1] == "/"
 
-    def _expression(self) -> str:
+    def _expression(self, known: Mapping[str, str]) -> str:
         seen: set[str] = set()
         parts = []
         # ** stands for no folder as well, so the slash after it belongs to it.
         for token in _TOKEN.finditer(self.text.replace("**/", "**")):
             name, star, plain, _ = token.groups()
-            if name is not None:
+            if name is not None and name in known:
+                parts.append(re.escape(known[name]))
+            elif name is not None:
                 parts.append(f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+)")
                 seen.add(name)
             elif star is not None:
