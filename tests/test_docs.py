@@ -19,6 +19,7 @@ from edge.bundle import Manifest, load_bundle, write_manifest
 from edge.camera.config import CameraConfig
 from edge.config import load_rig_config
 from edge.strict_yaml import load_strict_yaml
+from train.bed import BedNoise
 from train.config import TrainConfig
 from train.datasets.layout import FolderLayout
 
@@ -71,7 +72,8 @@ def test_rigs_are_rigs(text: str, tmp_path: Path) -> None:
 def test_training_configurations_are_such(text: str, tmp_path: Path) -> None:
     (tmp_path / "train.yaml").write_text(text, encoding="utf-8")
     config = load_strict_yaml(tmp_path / "train.yaml", TrainConfig)
-    config.preprocessing.resolve(256)
+    foreground = config.preprocessing.foreground.resolve(BedNoise(tail_m=0.002, correlation_px=7.0))
+    config.preprocessing.resolve(foreground, 256)
 
 
 @pytest.mark.parametrize("text", of_kind("yaml", "layout"))

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from edge.errors import DatasetError, TrainingError
-from edge.preprocessing import Preprocessing
 from edge.version import __version__
 from train.checkpoint import MODEL_FILE, RunInfo, TrainingLog, save_run
 from train.config import TrainConfig
@@ -23,7 +22,8 @@ from train.datasets import DataSet, name_of
 from train.good_parts import GoodParts, Progress, Task
 from train.methods import build_method
 from train.predictor import score_of
-from train.views import FeatureCache, largest_part_px
+from train.resolving import resolve_plan
+from train.views import FeatureCache
 
 __all__ = ["Progress", "Task", "train_run", "use_cpu_well"]
 
@@ -52,7 +52,7 @@ def train_run(
                 f"{data.name}: no good parts in {name}; at least one is needed to train on, and one to "
                 "calibrate on"
             )
-    preprocessing = _preprocessing(data, config, progress)
+    preprocessing = resolve_plan(data.train, config.preprocessing, progress)
     model = build_method(config.method, preprocessing, config.seed)
     with _scratch_below(out) as scratch:
         good = GoodParts(
@@ -98,18 +98,6 @@ def use_cpu_well(threads: int | None = None) -> None:
     """Give torch the cores that this process may use, and subnormal numbers as zero: they slow a CPU down."""
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     torch.set_flush_denormal(True)
-
-
-def _preprocessing(data: DataSet, config: TrainConfig, progress: Progress) -> Preprocessing:
-    plan = config.preprocessing
-    if plan.framing.mode != "part" or plan.framing.window_px != "auto":
-        return plan.resolve(None)
-    whole = plan.model_copy(update={"framing": plan.framing.model_copy(update={"mode": "whole"})}).resolve(
-        None
-    )
-    with progress.task("size of the parts", len(data.train)) as advance:
-        longest = largest_part_px(data.train, whole, plan.framing.upright, advance)
-    return plan.resolve(16 * max(1, round(longest * plan.framing.margin / 16)))
 
 
 def _provenance(
