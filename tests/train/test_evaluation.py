@@ -250,9 +250,7 @@ def test_an_ablation_of_the_score_is_labelled(tiny_run: Path, simulated: Path) -
     given = ("--run", tiny_run, "--data", simulated / "test", "--score", "top_mean", "--top-share", "0.05")
     code, said, _ = edge_evaluate(*given)
     assert code == 0
-    assert "score overridden: ScoreSpec(kind='top_mean', smoothing_px=1.0, top_share=0.05)" in " ".join(
-        said.split()
-    )
+    assert "score overridden: top_mean of 0.05, smoothing 1 px" in said
     code, said, _ = edge_evaluate(*given, "--json")
     figures = Figures.model_validate_json(said)
     assert figures.score_overridden

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,6 +91,35 @@ def test_a_rising_function_of_the_scores_changes_no_resample() -> None:
     times = draws([1, 0, 0, 0, 2], 40, 0)
     risen = [np.exp(m / 50).astype(np.float32) for m in maps]
     assert (pro_grid(masks, maps).aupro(times, LIMITS) == pro_grid(masks, risen).aupro(times, LIMITS)).all()
+
+
+def test_a_background_of_0_is_a_tie_where_the_cpu_flushes_denormals() -> None:
+    # As training and evaluation tell it to (`use_cpu_well`); the number next to 0 is a denormal one.
+    masks, maps = blob_split(0, images=6, height=30, width=30)
+    maps = [np.maximum(m, 0) for m in maps]
+    exact = aupro(masks, maps, LIMITS)
+    flushes = torch.set_flush_denormal(True)
+    try:
+        found = pro_grid(masks, maps).aupro(np.ones((1, 6), dtype=np.int64), LIMITS)[0]
+    finally:
+        torch.set_flush_denormal(False)
+    assert flushes
+    assert found == pytest.approx([exact[limit] for limit in LIMITS], abs=1e-3)
+
+
+def test_many_good_pixels_are_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks, maps = blob_split(0, images=40, height=100, width=100)
+    exact = aupro(masks, maps, LIMITS)
+    monkeypatch.setattr("train.metrics.bootstrap._SAMPLED_PIXELS", 20_000)
+    found = pro_grid(masks, maps).aupro(np.ones((1, 40), dtype=np.int64), LIMITS)[0]
+    assert found == pytest.approx([exact[limit] for limit in LIMITS], abs=3e-3)
+    tracemalloc.start()
+    try:
+        pro_grid(masks, maps, levels=50)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 * 100 * 100 * 4 / 2  # half of the maps: no copy of the good pixels is kept
 
 
 def test_it_refuses_what_has_no_interval() -> None:

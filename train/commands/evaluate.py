@@ -15,9 +15,21 @@ from edge.commands.common import ended_by_errors
 from edge.errors import ConfigError
 from edge.runtime import runner_for
 from edge.scoring import ScoreSpec
+from train.commands.data_options import (
+    LIGHT,
+    Category,
+    Data,
+    DepthRange,
+    DepthScale,
+    Layout,
+    LayoutFile,
+    Light,
+    TestLots,
+    dataset_options,
+)
 from train.commands.figures_table import Metrics, figures_tables
 from train.commands.progress import Bars
-from train.datasets import Format, open_dataset
+from train.datasets import open_dataset
 from train.evaluation import (
     Evaluation,
     EvaluationOptions,
@@ -40,13 +52,16 @@ app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 @app.command(name="evaluate")
 def command(
     *,
-    data: Annotated[Path, typer.Option(help="Folder of the data set.", show_default=False)],
+    data: Data,
     run: Annotated[Path | None, typer.Option(help="A run of edge-train (torch).")] = None,
     bundle: Annotated[Path | None, typer.Option(help="A bundle of edge-export (ONNX Runtime).")] = None,
-    layout: Annotated[Format, typer.Option("--format", help="How the data set is laid out.")] = "captures",
-    category: Annotated[
-        str | None, typer.Option(help="Category (MVTec 3D-AD) or product (captures).")
-    ] = None,
+    layout: Layout = "captures",
+    category: Category = None,
+    layout_file: LayoutFile = None,
+    light: Light = LIGHT,
+    test_lots: TestLots = None,
+    depth_range: DepthRange = None,
+    depth_scale: DepthScale = 1.0,
     metrics: Annotated[
         Metrics, typer.Option(help="AUPRO exact, by the thresholds of published code, or both.")
     ] = "exact",
@@ -87,7 +102,14 @@ def command(
         use_cpu_well()
         if maps is not None:
             check_folder_for_maps(maps)
-        samples = open_dataset(data, layout, category, held_out_share=0.5).test
+        reading = dataset_options(
+            layout_file=layout_file,
+            light=light,
+            test_lots=test_lots,
+            depth_range=depth_range,
+            depth_scale=depth_scale,
+        )
+        samples = open_dataset(data, layout, category, 0.5, reading).test
 
         def judged(predictor: Predictor) -> Evaluation:
             chosen = options.model_copy(update={"score": _score(predictor.score, override)})

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from train.metrics import AuproFigures, Figures, Interval, PixelFigures, TypeFigures
+from edge.scoring import ScoreSpec
+from train.metrics import AuproFigures, Figures, Interval, TypeFigures
 
 __all__ = ["Metrics", "figures_tables"]
 
@@ -19,60 +20,66 @@ _AUPRO = (("AUPRO @ 30 %", "aupro_30"), ("AUPRO @ 5 %", "aupro_5"), ("AUPRO @ 1 
 
 
 def figures_tables(figures: Figures, metrics: Metrics) -> RenderableType:
-    """A table of all parts, one per type of defect, and below them what is to be known when reading them."""
-    parts: list[RenderableType] = [_whole(figures, metrics)]
+    """A table of all parts, one per type of defect, and what is to be known when reading them."""
+    parts: list[RenderableType] = []
+    if figures.score_overridden:
+        parts.append(Text(f"score overridden: {_score(figures.score)}, in place of the model's own", "bold"))
+    parts.append(_whole(figures, metrics))
     if len(figures.by_defect) > 1:
         parts.append(_types(figures, metrics))
     return Group(*parts, *(Text(line) for line in _notes(figures)))
 
 
+def _score(score: ScoreSpec) -> str:
+    share = f" of {score.top_share:g}" if score.kind == "top_mean" else ""
+    return f"{score.kind}{share}, smoothing {score.smoothing_px:g} px"
+
+
 def _whole(figures: Figures, metrics: Metrics) -> Table:
+    """One column per way of computing; the interval stands beside the figures that it is of."""
+    names = ("I-AUROC", "P-AUROC", *(name for name, _ in _AUPRO))
+    image = _number(figures.i_auroc)
+    columns: list[tuple[str, list[str]]] = []
+    if metrics != "legacy":
+        columns.append(("original", [image, _number(figures.p_auroc), *_areas(figures)]))
+        small = figures.at_224
+        columns.append(("at 224", ["", _number(None if small is None else small.p_auroc), *_areas(small)]))
+    if metrics != "exact":
+        # Scores of images know neither of resolution nor of thresholds: one number, in the first column.
+        first = image if metrics == "legacy" else ""
+        legacy = figures.legacy
+        columns.append(("legacy", [first, "", *_areas(legacy)]))
+        columns.append(("legacy at 224", ["", "", *_areas(None if legacy is None else legacy.at_224)]))
+    if figures.intervals is not None:
+        within = figures.intervals
+        areas = [_between(getattr(within, field)) if metrics != "legacy" else "" for _, field in _AUPRO]
+        columns.insert(1, (f"{within.confidence:.0%} interval", [_between(within.i_auroc), "", *areas]))
     table = Table(title=f"{figures.good} good and {figures.defective} defective parts")
     table.add_column("figure")
-    within = figures.intervals
-    columns: list[tuple[str, AuproFigures | Figures | None]] = []
-    if metrics != "legacy":
-        columns += [("original", figures), ("at 224", figures.at_224)]
-    if metrics != "exact" and figures.legacy is not None:
-        columns += [("legacy", figures.legacy), ("legacy at 224", figures.legacy.at_224)]
     for name, _ in columns:
         table.add_column(name, justify="right")
-    if within is not None:
-        table.add_column(f"{within.confidence:.0%} interval", justify="right")
-    # Scores of images know neither of resolution nor of thresholds: one number, in the first column.
-    blank = [""] * (len(columns) - 1)
-    table.add_row("I-AUROC", _number(figures.i_auroc), *blank, *_between("i_auroc", figures))
-    table.add_row(
-        "P-AUROC",
-        *(_number(one.p_auroc) if isinstance(one, Figures | PixelFigures) else "" for _, one in columns),
-        *_between("", figures),
-    )
-    for name, field in _AUPRO:
-        values = [_number(None if one is None else getattr(one, field)) for _, one in columns]
-        table.add_row(name, *values, *_between(field, figures))
+    for row, name in enumerate(names):
+        table.add_row(name, *(cells[row] for _, cells in columns))
     return table
 
 
 def _types(figures: Figures, metrics: Metrics) -> Table:
     """Each type at the original resolution; AUPRO is the published where that alone is asked for."""
     table = Table(title="good parts and one type of defect" + (", legacy" if metrics == "legacy" else ""))
-    for name in ("type", "parts", "I-AUROC", "P-AUROC", "@ 30 %", "@ 5 %", "@ 1 %"):
+    for name in ("type", "defective", "I-AUROC", "P-AUROC", "@ 30 %", "@ 5 %", "@ 1 %"):
         table.add_column(name, justify="left" if name == "type" else "right")
     for kind, own in figures.by_defect.items():
-        areas: TypeFigures | AuproFigures | None = own.legacy if metrics == "legacy" else own
         table.add_row(
             kind,
             str(own.defective),
             _number(own.i_auroc),
             _number(own.p_auroc),
-            *(_number(None if areas is None else getattr(areas, field)) for _, field in _AUPRO),
+            *_areas(own.legacy if metrics == "legacy" else own),
         )
     return table
 
 
 def _notes(figures: Figures) -> Iterator[str]:
-    if figures.score_overridden:
-        yield f"score overridden: {figures.score!r} in place of the model's own"
     at = figures.fpr_at_detection
     yield (
         f"good parts rejected when {at.detection_rate:.4g} of the defective are found: {at.rate:.4f} "
@@ -98,9 +105,9 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _between(field: str, figures: Figures) -> list[str]:
-    """The cell of the interval's column, where there is one; empty for a figure that has no interval."""
-    if figures.intervals is None:
-        return []
-    interval: Interval | None = getattr(figures.intervals, field) if field else None
-    return ["" if interval is None else f"{interval.low:.4f} – {interval.high:.4f}"]
+def _areas(own: AuproFigures | Figures | TypeFigures | None) -> list[str]:
+    return [_number(None if own is None else getattr(own, field)) for _, field in _AUPRO]
+
+
+def _between(interval: Interval | None) -> str:
+    return "–" if interval is None else f"{interval.low:.4f} – {interval.high:.4f}"

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 GRID_LEVELS = 2048
-"""Scores of good pixels in the grid; each is a threshold twice, with and without the pixels that have it."""
+"""Scores of good pixels in the grid; each is two thresholds, with and without the pixels that have it."""
 
 MIN_RESAMPLES = 40
 """Fewer have no 2.5th percentile."""
@@ -118,19 +118,22 @@ def pro_grid(masks: Sequence[Mask], maps: Sequence[ScoreMap], levels: int = GRID
     `rank_pixels` does.
     """
     check_same_length(masks, maps, "maps")
-    thresholds = _thresholds(masks, maps, levels)  # (T,) rising
-    count = (len(masks), thresholds.size)
+    scores = _grid_scores(masks, maps, levels)  # (S,) rising; each is two thresholds, ≥ and >
+    count = (len(masks), 2 * scores.size)
     good_found, overlap = np.zeros(count), np.zeros(count)
     good_pixels, components = np.zeros(len(masks)), np.zeros(len(masks))
     for index, (mask, score_map) in enumerate(zip(masks, maps, strict=True)):
         # How many thresholds a pixel reaches; added up from the top, that is how many pixels reach each.
-        reached = np.searchsorted(thresholds, score_map, side="right")  # (H, W)
+        # Not by a threshold at the next larger number: above 0 that is a denormal one, which a CPU told to
+        # flush them takes for 0.
+        not_above = np.searchsorted(scores, score_map, side="right")  # (H, W), 1 at least
+        reached = 2 * not_above - (scores[not_above - 1] == score_map)  # (H, W)
         good_pixels[index] = mask.size - np.count_nonzero(mask)
-        good_found[index] = _at_least(reached[~mask], None, thresholds.size)
+        good_found[index] = _at_least(reached[~mask], None, 2 * scores.size)
         if mask.any():
             labels, sizes = component_sizes(mask)  # (H, W), (K + 1,)
             components[index] = sizes.size - 1
-            overlap[index] = _at_least(reached[mask], 1.0 / sizes[labels[mask]], thresholds.size)
+            overlap[index] = _at_least(reached[mask], 1.0 / sizes[labels[mask]], 2 * scores.size)
     if not components.any() or not good_pixels.any():
         raise DatasetError(
             f"{len(masks)} masks hold {int(components.sum())} defects and {int(good_pixels.sum())} good "
@@ -145,7 +148,7 @@ def _at_least(reached: npt.NDArray[np.intp], weights: _Figures | None, count: in
     return np.cumsum(at[:0:-1]).astype(np.float64)
 
 
-def _thresholds(masks: Sequence[Mask], maps: Sequence[ScoreMap], levels: int) -> ScoreMap:
+def _grid_scores(masks: Sequence[Mask], maps: Sequence[ScoreMap], levels: int) -> ScoreMap:
     total = sum(mask.size - int(np.count_nonzero(mask)) for mask in masks)
     # Odd, so that in an image of even width not always the same columns are looked at.
     step = 1 if total <= _SAMPLED_PIXELS else (total // _SAMPLED_PIXELS) | 1
@@ -155,7 +158,7 @@ def _thresholds(masks: Sequence[Mask], maps: Sequence[ScoreMap], levels: int) ->
         lowest = min(lowest, float(score_map.min()))
         good = score_map[~mask]
         if good.size:
-            looked_at += [good[::step], good.max(keepdims=True)]
+            looked_at += [good[::step].copy(), good.max(keepdims=True)]  # a view would keep all of them
     if not looked_at:
         raise DatasetError(
             f"every pixel of all {len(masks)} masks is a defect: there is no false positive rate; "
@@ -166,9 +169,7 @@ def _thresholds(masks: Sequence[Mask], maps: Sequence[ScoreMap], levels: int) ->
         scores = np.sort(np.concatenate(looked_at))
         from_top = np.rint(np.linspace(0, 1, levels) ** 2 * (scores.size - 1)).astype(np.int64)
         scores = np.unique(scores[scores.size - 1 - from_top])
-    # "At least the next larger number" leaves the pixels with the score itself out.
-    above = np.nextafter(scores, scores.dtype.type(np.inf))
-    return np.unique(np.concatenate([scores, above, np.array([lowest], dtype=scores.dtype)]))
+    return np.unique(np.append(scores, scores.dtype.type(lowest)))
 
 
 def percentile_interval(values: _Figures, confidence: float) -> tuple[float, float]:
