@@ -34,6 +34,22 @@ def test_methods_stay_apart() -> None:
     }
 
 
+def test_of_several_categories_the_spread_is_that_of_their_mean_over_seeds() -> None:
+    rows = [
+        CurveRow.model_validate({**row("a", 10, seed, value), "category": name})
+        for name, seed, value in (("x", 0, 0.5), ("y", 0, 0.9), ("x", 1, 0.6), ("y", 1, 1.0))
+    ]
+    (point,) = spreads(rows, lambda one: one.i_auroc)["a"]
+    assert point.mean == pytest.approx(0.75)
+    assert point.sd == pytest.approx(np.std([0.7, 0.8], ddof=1))
+
+
+def test_rows_without_a_figure_are_left_out() -> None:
+    unmarked = CurveRow.model_validate({**row("a", 10, 0, 0.5), "aupro_30": None})
+    assert spreads([unmarked], lambda one: one.aupro_30) == {}
+    assert spreads([unmarked], lambda one: one.i_auroc)["a"][0].mean == 0.5
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [

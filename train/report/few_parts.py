@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -15,15 +15,19 @@ __all__ = ["CurveRow", "load_rows", "spreads"]
 
 
 class CurveRow(BaseModel):
-    """What one model, trained on so many good parts, reached; other keys of a row are passed over."""
+    """What one model, trained on so many good parts, reached; other keys of a row are passed over.
+
+    `aupro_30` is None where no defect is marked.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     method: str = Field(min_length=1)
     parts: int = Field(ge=1)
     seed: int
+    category: str | None = None
     i_auroc: float = Field(ge=0, le=1)
-    aupro_30: float = Field(ge=0, le=1)
+    aupro_30: float | None = Field(ge=0, le=1)
 
 
 _ROWS = TypeAdapter(tuple[CurveRow, ...])
@@ -47,15 +51,25 @@ def load_rows(path: Path) -> tuple[CurveRow, ...]:
     return rows
 
 
-def spreads(rows: Sequence[CurveRow], figure: Callable[[CurveRow], float]) -> dict[str, tuple[Spread, ...]]:
-    """Method → mean and standard deviation (n − 1) over the rows of each number of parts."""
-    found: dict[str, dict[int, list[float]]] = {}
+def spreads(
+    rows: Sequence[CurveRow], figure: Callable[[CurveRow], float | None]
+) -> dict[str, tuple[Spread, ...]]:
+    """Method → mean and standard deviation (n − 1) over seeds, for each number of parts.
+
+    Of several categories a seed's value is their mean. Rows without the figure are left out.
+    """
+    found: dict[str, dict[int, dict[int, list[float]]]] = {}
     for row in rows:
-        found.setdefault(row.method, {}).setdefault(row.parts, []).append(figure(row))
+        value = figure(row)
+        if value is not None:
+            seeds = found.setdefault(row.method, {}).setdefault(row.parts, {})
+            seeds.setdefault(row.seed, []).append(value)
     return {
-        method: tuple(
-            Spread(parts, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
-            for parts, values in sorted(by_parts.items())
-        )
+        method: tuple(_spread(parts, seeds) for parts, seeds in sorted(by_parts.items()))
         for method, by_parts in found.items()
     }
+
+
+def _spread(parts: int, seeds: Mapping[int, Sequence[float]]) -> Spread:
+    values = [statistics.fmean(own) for own in seeds.values()]
+    return Spread(parts, statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)

@@ -218,7 +218,7 @@ def few_parts_figure(series: Mapping[str, Sequence[Spread]], label: str) -> Mark
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("good parts to train on")
+        axes.set_xlabel("good parts")
         axes.set_ylabel(label)
         axes.set_ylim(top=min(axes.get_ylim()[1], 1.003))
         _legend(axes, len(series))

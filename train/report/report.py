@@ -149,12 +149,11 @@ def _histogram(judged: JudgedParts, story: RunStory) -> Markup:
 
 
 def _few_parts(curve: Sequence[CurveRow]) -> list[Markup]:
-    if not curve:
-        return []
-    return [
-        few_parts_figure(spreads(curve, lambda row: row.i_auroc), "I-AUROC"),
-        few_parts_figure(spreads(curve, lambda row: row.aupro_30), "AUPRO@30"),
-    ]
+    found = {
+        "I-AUROC": spreads(curve, lambda row: row.i_auroc),
+        "AUPRO@30": spreads(curve, lambda row: row.aupro_30),
+    }
+    return [few_parts_figure(series, label) for label, series in found.items() if series]
 
 
 def _gaps(judged: JudgedParts, story: RunStory) -> list[str]:
