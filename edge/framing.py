@@ -14,10 +14,15 @@ from typing_extensions import Self
 
 from edge.depth import Mask, largest_pieces
 
-__all__ = ["FramingConfig", "View", "box_of", "view_of"]
+__all__ = ["FramingConfig", "Upright", "View", "box_of", "symmetry_of", "view_of"]
 
 _PIECE_SHARE = 0.02
 """How large a piece of the foreground must be, of the largest, to belong to the part."""
+
+Upright = Literal["off", "reach", "axis", "triangle", "square", "hexagon"]
+"""By what a part is turned upright: its long axis, or where it has none, the outline that it resembles."""
+
+_FOLDS: dict[Upright, int] = {"reach": 1, "axis": 2, "triangle": 3, "square": 4, "hexagon": 6}
 
 _Float = npt.NDArray[np.float32]
 _Pixels = TypeVar("_Pixels", npt.NDArray[np.uint8], npt.NDArray[np.float32])
@@ -28,7 +33,7 @@ class FramingConfig(BaseModel):
 
     `whole`: the frame, stretched to a square as in the paper, or letter-boxed; `roi`: a fixed rectangle
     (x, y, width, height in pixels); `part`: a square of `window_px` around the part, found from depth, and
-    with `upright` turned so that the part's long axis lies along x, its heavier half to the left.
+    with `upright` turned so that every part is seen alike (see `box_of`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,7 +42,7 @@ class FramingConfig(BaseModel):
     fit: Literal["stretch", "letterbox"] = "stretch"
     roi_px: tuple[int, int, int, int] | None = None
     window_px: int | None = Field(default=None, ge=16)
-    upright: bool = False
+    upright: Upright = "off"
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -69,14 +74,14 @@ class View:
         middle = np.full(2, (side - 1) / 2)
         return np.column_stack([linear, np.asarray(self.centre_px) - linear @ middle])
 
-    def take(self, image: _Pixels, side: int, *, nearest: bool = False) -> _Pixels:
+    def take(self, image: _Pixels, side: int, *, nearest: bool = False, smooth: bool = True) -> _Pixels:
         """What the view shows of an image (H, W[, C]) as (side, side[, C]); the edge pixels go on outside.
 
-        Bilinear; a view that shrinks is smoothed first, so that nothing fine turns into moiré.
+        Bilinear; with `smooth` a view that shrinks is smoothed first, so that nothing fine turns into moiré.
         """
         source: npt.NDArray[np.uint8] | npt.NDArray[np.float32] = image
         shrink = max(self.size_px) / side
-        if shrink > 1.0 and not nearest:
+        if shrink > 1.0 and smooth and not nearest:
             source = _like(cv2.GaussianBlur(image, (0, 0), 0.5 * math.sqrt(shrink**2 - 1.0)), image)
         warped = cv2.warpAffine(
             source,
@@ -117,32 +122,20 @@ class View:
         return self.size_px[0] / side * depth_m / fx_px
 
 
-def box_of(part: Mask, *, upright: bool) -> View:
+def box_of(part: Mask, *, upright: Upright) -> View:
     """The box around a mask (H, W) that is not empty, along the frame's axes or the part's own.
 
     Only the largest connected piece counts, with those at least a fiftieth of it: a speck of noise or a
     small foreign body somewhere on the tray must not pull the view away from the part.
 
-    The part's own axis is that of the largest second moment of its convex hull, which hardly changes where
-    depth is missing; its sign is that of the third moment along it, so that the half that reaches further,
-    and so weighs less, points to the right. A part without a long axis has none to be turned by: its angle
-    is then as random as it lies.
+    The part's own axis is found from its convex hull, which hardly changes where depth is missing: it is
+    the phase of the hull's complex moment Σ zⁿ, n the order of the symmetry (2: the axis of the largest
+    second moment; 4: the sides of a square). Which of the n axes it is the third moment decides: where the
+    hull reaches further lies to the right.
     """
-    pieces = largest_pieces(part, share=_PIECE_SHARE).astype(np.uint8)  # (H, W)
-    points = np.asarray(cv2.convexHull(np.asarray(cv2.findNonZero(pieces))))  # (j, 1, 2) x, y
-    angle_deg = 0.0
-    if upright:
-        moment = cv2.moments(points)
-        angle = 0.5 * math.atan2(2.0 * moment["mu11"], moment["mu20"] - moment["mu02"])
-        x, y = math.cos(angle), math.sin(angle)
-        skew = (
-            x**3 * moment["mu30"]
-            + 3 * x**2 * y * moment["mu21"]
-            + 3 * x * y**2 * moment["mu12"]
-            + y**3 * moment["mu03"]
-        )
-        angle_deg = math.degrees(angle) + (180.0 if skew < 0 else 0.0)
-    hull = points[:, 0, :].astype(np.float64)  # (j, 2)
+    hull = _hull(part)  # (j, 2)
+    fold = _FOLDS.get(upright)
+    angle_deg = 0.0 if fold is None else math.degrees(_angle(hull, fold))
     radians = math.radians(angle_deg)
     turn = np.array([[math.cos(radians), -math.sin(radians)], [math.sin(radians), math.cos(radians)]])
     own = hull @ turn  # along the part's axes
@@ -150,6 +143,46 @@ def box_of(part: Mask, *, upright: bool) -> View:
     centre = turn @ ((low + high) / 2)
     size = high - low + 1.0
     return View((float(centre[0]), float(centre[1])), (float(size[0]), float(size[1])), angle_deg)
+
+
+def symmetry_of(part: Mask) -> dict[Upright, float]:
+    """How strongly a mask (H, W) has each axis to be turned by: |Σ zⁿ| / Σ |z|ⁿ over its hull, 0…1.
+
+    A disc has 0 everywhere, a rod 1 of `axis`, a square 0 of `axis` and 0.43 of `square`.
+    """
+    z = _from_centre(_hull(part))  # (k,)
+    return {name: float(abs((z**n).sum()) / (np.abs(z) ** n).sum()) for name, n in _FOLDS.items()}
+
+
+def _hull(part: Mask) -> npt.NDArray[np.float64]:
+    """(j, 2) x, y of the convex hull of the pieces that count."""
+    pieces = largest_pieces(part, share=_PIECE_SHARE).astype(np.uint8)  # (H, W)
+    points = np.asarray(cv2.convexHull(np.asarray(cv2.findNonZero(pieces))))  # (j, 1, 2)
+    return points[:, 0, :].astype(np.float64)
+
+
+def _from_centre(hull: npt.NDArray[np.float64]) -> npt.NDArray[np.complex128]:
+    """(k,) the hull's pixels as complex numbers about their centre."""
+    low = np.floor(hull.min(axis=0)).astype(int)
+    width, height = np.ceil(hull.max(axis=0)).astype(int) - low + 1
+    inside = np.zeros((height, width), dtype=np.uint8)
+    cv2.fillConvexPoly(inside, (hull - low).astype(np.int32), 1)
+    rows, columns = np.nonzero(inside)  # (k,) each
+    z = columns + 1j * rows
+    return np.asarray(z - z.mean())
+
+
+def _angle(hull: npt.NDArray[np.float64], fold: int) -> float:
+    """Radians from x to the hull's own axis; see `box_of`."""
+    z = _from_centre(hull)  # (k,)
+    if fold == 1:
+        return float(np.angle((z * np.abs(z) ** 2).sum()))
+    phase = float(np.angle((z**fold).sum()))
+    # Of a square the phase points to a corner: half a turn of it, and the sides lie along x and y.
+    angle = (phase + (math.pi if fold == 4 else 0.0)) / fold
+    reach = float(np.angle((z * np.abs(z) ** 2).sum())) - angle  # where the hull reaches further
+    step = 2.0 * math.pi / fold
+    return angle + step * round(reach / step)
 
 
 def _like(array: npt.NDArray[np.integer[Any] | np.floating[Any]], image: _Pixels) -> _Pixels:

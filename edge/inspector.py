@@ -188,7 +188,7 @@ def _reaches_edge(part: Mask, valid: Mask) -> bool:
     """Whether the part, (H, W) and not empty, ends where depth ends: at the frame's edge, or a D405's blind
     strip along it (that of its left side has no depth).
     """
-    box = box_of(part, upright=False)
+    box = box_of(part, upright="off")
     for axis in (0, 1):
         seen = np.flatnonzero(valid.mean(axis=axis) > _SEEN_SHARE)  # columns, then rows
         reach = (box.size_px[axis] - 1.0) / 2

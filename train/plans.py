@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
 
-from edge.framing import FramingConfig
+from edge.background import BackgroundKind
+from edge.framing import FramingConfig, Upright
 from edge.preprocessing import ForegroundConfig, NormalsConfig, Preprocessing, ZConfig
 from train.bed import BedNoise
 
@@ -35,7 +37,7 @@ class _Section(BaseModel):
 class FramingPlan(_Section):
     """The framing, where `window_px` may be left to training: `auto` is the largest part's side × `margin`.
 
-    `upright`: see `edge.framing.FramingConfig`.
+    `upright`: see `edge.framing.box_of`; `auto` is that under which the training parts look most alike.
     """
 
     mode: Literal["whole", "roi", "part"] = "part"
@@ -43,7 +45,7 @@ class FramingPlan(_Section):
     roi_px: tuple[int, int, int, int] | None = None
     window_px: int | Literal["auto"] = "auto"
     margin: float = Field(default=1.15, ge=1)
-    upright: bool = True
+    upright: Upright | Literal["auto"] = "auto"
 
 
 class ForegroundPlan(_Section):
@@ -59,8 +61,21 @@ class ForegroundPlan(_Section):
     opening_px: int = Field(default=5, ge=1)
     min_area_mm2: float = Field(default=25.0, gt=0)
     dilation_px: int = Field(default=8, ge=0)
+    dilation_shape: Literal["ellipse", "square"] = "ellipse"
     fill: bool = True
+    background: BackgroundKind = "plane"
     border_share: float = Field(default=0.08, gt=0, le=0.5)
+    shrinking: Literal["nearest", "touched"] = "nearest"
+    cells: Literal["touched", "half", "soft"] = "touched"
+
+    @model_validator(mode="after")
+    def _noise_is_over_the_plane(self) -> Self:
+        if self.background == "corners" and "auto" in (self.part_threshold_m, self.mask_threshold_m):
+            raise ValueError(
+                "background 'corners' needs numbers for part_threshold_m and mask_threshold_m (AST: 0.007): "
+                "a surface through four corners errs by as much as their few pixels do"
+            )
+        return self
 
     @property
     def is_open(self) -> bool:
@@ -100,27 +115,37 @@ class PreprocessingPlan(_Section):
     image_px: int = 384
     depth_px: int = 192
     map_cells: int = 24
+    hole_passes: int = 0
     framing: FramingPlan = FramingPlan()
     foreground: ForegroundPlan = ForegroundPlan()
     z: ZConfig = ZConfig()
     normals: NormalsConfig = NormalsConfig()
 
-    def resolve(self, foreground: ForegroundConfig, window_px: int | None) -> Preprocessing:
-        """What the device is given; `foreground` is the plan's, resolved, `window_px` instead of `auto`."""
+    def resolve(
+        self, foreground: ForegroundConfig, window_px: int | None, upright: Upright = "off"
+    ) -> Preprocessing:
+        """What the device is given: `foreground` is the plan's, resolved; the rest stands in for `auto`."""
         plan = self.framing
         side = (window_px if plan.window_px == "auto" else plan.window_px) if plan.mode == "part" else None
         return Preprocessing(
             image_px=self.image_px,
             depth_px=self.depth_px,
             map_cells=self.map_cells,
+            hole_passes=self.hole_passes,
             framing=FramingConfig(
                 mode=plan.mode,
                 fit=plan.fit,
                 roi_px=plan.roi_px,
                 window_px=side,
-                upright=plan.upright and plan.mode == "part",
+                upright=self._upright(upright),
             ),
             foreground=foreground,
             z=self.z,
             normals=self.normals,
         )
+
+    def _upright(self, found: Upright) -> Upright:
+        plan = self.framing
+        if plan.mode != "part":
+            return "off"
+        return found if plan.upright == "auto" else plan.upright

@@ -9,6 +9,8 @@ from edge.preprocessing import Preprocessing
 from train.bed import PARTS_LOOKED_AT, bed_of
 from train.good_parts import Progress
 from train.plans import PreprocessingPlan
+from train.uprightness import PARTS_LOOKED_AT as UPRIGHT_PARTS
+from train.uprightness import choose_upright
 from train.views import largest_part_px
 
 __all__ = ["resolve_plan"]
@@ -25,10 +27,18 @@ def resolve_plan(samples: Sequence[Sample], plan: PreprocessingPlan, progress: P
         with progress.task("noise of the bed", min(PARTS_LOOKED_AT, len(samples))) as advance:
             bed = bed_of(samples, plan.foreground.border_share, advance)
     foreground = plan.foreground.resolve(bed)
-    if plan.framing.mode != "part" or plan.framing.window_px != "auto":
+    framing = plan.framing
+    if framing.mode != "part":
         return plan.resolve(foreground, None)
-    framing = plan.framing.model_copy(update={"mode": "whole"})
-    whole = plan.model_copy(update={"framing": framing}).resolve(foreground, None)
+    whole = plan.model_copy(update={"framing": framing.model_copy(update={"mode": "whole"})}).resolve(
+        foreground, None
+    )
+    upright = framing.upright
+    if upright == "auto":
+        with progress.task("how parts lie", min(UPRIGHT_PARTS, len(samples))) as advance:
+            upright, _ = choose_upright(samples, whole, advance)
+    if framing.window_px != "auto":
+        return plan.resolve(foreground, None, upright)
     with progress.task("size of the parts", len(samples)) as advance:
-        longest = largest_part_px(samples, whole, plan.framing.upright, advance)
-    return plan.resolve(foreground, 16 * max(1, round(longest * plan.framing.margin / 16)))
+        longest = largest_part_px(samples, whole, upright, advance)
+    return plan.resolve(foreground, 16 * max(1, round(longest * framing.margin / 16)), upright)

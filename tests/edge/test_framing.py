@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from edge.framing import FramingConfig, View, box_of, view_of
+from edge.framing import FramingConfig, Upright, View, box_of, symmetry_of, view_of
 
 
 def smooth_picture(height: int, width: int) -> np.ndarray:
@@ -69,7 +69,7 @@ def test_a_region_covers_exactly_its_pixels() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.floats(-180, 180))
 def test_an_upright_view_shows_a_part_alike_however_it_lies(angle: float) -> None:
-    config = FramingConfig(mode="part", window_px=150, upright=True)
+    config = FramingConfig(mode="part", window_px=150, upright="axis")
     shown = []
     for turned in (0.0, angle):
         part = wedge(turned)
@@ -82,11 +82,11 @@ def test_an_upright_view_shows_a_part_alike_however_it_lies(angle: float) -> Non
 
 def test_the_box_of_a_turned_part_is_as_large_as_that_of_the_part() -> None:
     for angle in (0, 37, 90, 200):
-        box = box_of(wedge(angle), upright=True)
+        box = box_of(wedge(angle), upright="axis")
         assert box.size_px[0] == pytest.approx(121, abs=3)
         assert box.size_px[1] == pytest.approx(61, abs=3)
         assert np.cos(np.radians(box.angle_deg - angle)) > 0.99
-    assert box_of(wedge(90), upright=False).size_px == pytest.approx((61, 121), abs=2)
+    assert box_of(wedge(90), upright="off").size_px == pytest.approx((61, 121), abs=2)
 
 
 def test_a_view_past_the_edge_of_the_frame_is_whole() -> None:
@@ -114,16 +114,16 @@ def test_pixels_have_a_width_in_metres() -> None:
 
 def test_a_speck_elsewhere_does_not_pull_the_view_away() -> None:
     part = wedge(20)
-    clean = box_of(part, upright=True)
+    clean = box_of(part, upright="axis")
     part[225:231, 300:306] = True
-    assert box_of(part, upright=True) == clean
+    assert box_of(part, upright="axis") == clean
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 5), st.floats(-180, 180))
 def test_missing_depth_hardly_turns_the_view(seed: int, angle: float) -> None:
     part = wedge(angle)
-    clean = box_of(part, upright=True)
+    clean = box_of(part, upright="axis")
     rng = np.random.default_rng(seed)
     for _ in range(6):  # holes inside; the outline stays
         x, y = rng.integers(-35, 25), rng.integers(-6, 7)
@@ -134,4 +134,53 @@ def test_missing_depth_hardly_turns_the_view(seed: int, angle: float) -> None:
         )
         cv2.circle(canvas := part.astype(np.uint8), (round(at[0]), round(at[1])), 7, 0, cv2.FILLED)
         part = canvas.astype(bool)
-    assert box_of(part, upright=True) == clean
+    assert box_of(part, upright="axis") == clean
+
+
+def outline(
+    corners: int, angle_deg: float, radius: float = 60.0
+) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """A regular polygon about (160, 120), its first corner at that angle; a disc for 0 corners."""
+    canvas = np.zeros((240, 320), np.uint8)
+    if corners == 0:
+        cv2.circle(canvas, (160, 120), round(radius), 1, cv2.FILLED)
+    else:
+        turns = np.radians(angle_deg) + 2 * np.pi * np.arange(corners) / corners
+        points = np.stack([160 + radius * np.cos(turns), 120 + radius * np.sin(turns)], axis=1)
+        cv2.fillPoly(canvas, [np.rint(points).astype(np.int32)], 1)
+    return canvas.astype(bool)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([("triangle", 3), ("square", 4), ("hexagon", 6)]), st.floats(-180, 180))
+def test_a_regular_part_is_turned_by_its_own_outline(kind: tuple[Upright, int], angle: float) -> None:
+    way, corners = kind
+    config = FramingConfig(mode="part", window_px=150, upright=way)
+    shown = []
+    for turned in (0.0, angle):
+        part = outline(corners, turned)
+        view = view_of(config, 320, 240, part)
+        shown.append(view.take(part.astype(np.uint8), 150, nearest=True).astype(bool))
+    assert (shown[0] & shown[1]).sum() / (shown[0] | shown[1]).sum() > 0.94
+
+
+def test_a_square_stands_on_its_side() -> None:
+    for angle in (0.0, 20.0, 45.0, 77.0):
+        size = box_of(outline(4, angle), upright="square").size_px
+        assert size == pytest.approx((60 * np.sqrt(2) + 1,) * 2, abs=3)
+
+
+def test_how_strongly_an_outline_has_an_axis() -> None:
+    square, disc, rod = outline(4, 10), outline(0, 0), wedge(30)
+    assert symmetry_of(square)["square"] == pytest.approx(0.43, abs=0.02)
+    assert symmetry_of(square)["axis"] < 0.02
+    assert max(symmetry_of(disc).values()) < 0.02
+    assert symmetry_of(rod)["axis"] > 0.4
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(-180, 180))
+def test_a_part_that_reaches_further_on_one_side_is_turned_by_it(angle: float) -> None:
+    part = outline(0, 0, radius=30) | wedge(angle)
+    box = box_of(part, upright="reach")
+    assert np.cos(np.radians(box.angle_deg - box_of(wedge(angle), upright="axis").angle_deg)) > 0.95

@@ -24,7 +24,7 @@ from edge.simulation.dataset import frame_from_shot
 from edge.simulation.rig import RigScene
 from tests.tiny_bundle import make_tiny_bundle
 
-UPRIGHT = FramingConfig(mode="part", window_px=150, upright=True)
+UPRIGHT = FramingConfig(mode="part", window_px=150, upright="axis")
 SCENE = RigScene("lattice", 5, parts=6, defective_share=0.0, width_px=320, height_px=240)
 
 

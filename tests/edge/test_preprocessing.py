@@ -28,7 +28,7 @@ from edge.simulation.rig import RigScene
 from edge.testing.frames import flat_frame
 
 WHOLE = FramingConfig(mode="whole")
-UPRIGHT = FramingConfig(mode="part", window_px=150, upright=True)
+UPRIGHT = FramingConfig(mode="part", window_px=150, upright="axis")
 LYING = FramingConfig(mode="part", window_px=150)
 ROI = FramingConfig(mode="roi", roi_px=(60, 40, 200, 160))
 

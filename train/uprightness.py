@@ -1,0 +1,75 @@
+"""By what the parts of a product are best turned upright: tried on the good parts to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import get_args
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.camera.sample import Sample
+from edge.depth import Mask
+from edge.framing import Upright, View, box_of
+from edge.preprocessing import Preprocessing
+from train.views import prepare, read_frame
+
+__all__ = ["PARTS_LOOKED_AT", "choose_upright", "likeness"]
+
+PARTS_LOOKED_AT = 32
+_SIDE = 64
+
+_Vector = npt.NDArray[np.float64]
+
+
+def choose_upright(
+    samples: Sequence[Sample], preprocessing: Preprocessing, step_done: Callable[[int], None]
+) -> tuple[Upright, dict[Upright, float]]:
+    """The way to turn parts upright under which they look most alike, and the likeness under each way.
+
+    Likeness is the mean correlation of two parts, of their pictures and of their outlines. At most
+    `PARTS_LOOKED_AT` samples, evenly spaced, are read; of fewer than two nothing can be said: "off".
+    Raises `DatasetError`, naming the file.
+    """
+    count = min(PARTS_LOOKED_AT, len(samples))
+    looks: dict[Upright, list[_Vector]] = {way: [] for way in get_args(Upright)}
+    for place in np.linspace(0, len(samples) - 1, count).round().astype(int):
+        sample = samples[int(place)]
+        part = prepare(sample, preprocessing, frozenset()).part  # (H, W)
+        grey = cv2.cvtColor(read_frame(sample).rgb, cv2.COLOR_RGB2GRAY)  # (H, W)
+        for way, vectors in looks.items():
+            vectors.append(_look(np.asarray(grey, dtype=np.uint8), part, way))
+        step_done(1)
+    found = {way: likeness(vectors) for way, vectors in looks.items()}
+    if count < 2:
+        return "off", found
+    return max(found, key=lambda way: found[way]), found
+
+
+def likeness(vectors: Sequence[_Vector]) -> float:
+    """The mean inner product of two different unit vectors of these; 0 of fewer than two."""
+    count = len(vectors)
+    if count < 2:
+        return 0.0
+    # ‖Σ v‖² holds every pair twice and each vector with itself
+    total = float(np.square(np.sum(vectors, axis=0)).sum())
+    return (total - count) / (count * (count - 1))
+
+
+def _look(grey: npt.NDArray[np.uint8], part: Mask, way: Upright) -> _Vector:
+    """A unit vector of what a part looks like, turned that way: its picture, its outline."""
+    box = box_of(part, upright=way)
+    # The circle around a part's box is the same size however it is turned, within a pixel or two.
+    reach = 1.1 * float(np.hypot(*box_of(part, upright="axis").size_px))
+    view = View(box.centre_px, (reach, reach), box.angle_deg)
+    inside = view.take(part.astype(np.uint8), _SIDE, nearest=True) > 0  # (s, s)
+    picture = view.take(grey, _SIDE).astype(np.float64)  # (s, s)
+    seen = np.where(inside, picture - picture[inside].mean(), 0.0)
+    outline = inside - inside.mean()
+    return np.concatenate([_unit(seen), _unit(outline)]) / np.sqrt(2.0)
+
+
+def _unit(values: npt.NDArray[np.float64]) -> _Vector:
+    length = float(np.linalg.norm(values))
+    return np.asarray(values.ravel() / max(length, 1e-12))
