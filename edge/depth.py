@@ -285,16 +285,17 @@ def fill_holes(values: _Float, valid: Mask) -> _Float:
     return np.asarray(np.where(valid, values, filled), dtype=np.float32)
 
 
-def normalise_z(values_m: _Float, mask: Mask, *, scale_m: float, clamp: float) -> _Float:
+def normalise_z(values_m: _Float, mask: Mask, *, scale_m: float, clamp: float | None) -> _Float:
     """The z channel: (value − its mean over the mask) / `scale_m`, within ±`clamp`; 0 outside the mask.
 
     `values_m` (h, w), free of holes. AST's code (Rudolph et al., 2023) takes `scale_m` = 0.01 and no
-    clamp; without one, a spike of depth is a number that no half-precision square can hold.
+    clamp (None); without one, a spike of depth is a number that no half-precision square can hold.
     """
     if not bool(mask.any()):
         return np.zeros_like(values_m)
     centred = (values_m - np.float32(values_m[mask].mean())) / np.float32(scale_m)
-    return np.asarray(np.where(mask, np.clip(centred, -clamp, clamp), 0.0), dtype=np.float32)
+    held = centred if clamp is None else np.clip(centred, -clamp, clamp)
+    return np.asarray(np.where(mask, held, 0.0), dtype=np.float32)
 
 
 def normals_image(

@@ -12,19 +12,18 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
+from edge.background import BackgroundKind, height_over_background, pass_fill
 from edge.depth import (
     BackgroundPlane,
     Mask,
     fill_holes,
-    fit_background_plane,
     foreground_mask,
-    height_over_plane,
     normalise_z,
     normals_image,
     pieces_touching,
     pixel_unshuffle,
 )
-from edge.frame import Frame
+from edge.frame import DepthImage, Frame, Intrinsics
 from edge.framing import FramingConfig, View, view_of
 
 __all__ = [
@@ -50,9 +49,14 @@ class ForegroundConfig(BaseModel):
 
     `part_threshold_m` finds the part (for the window, and whether there is one at all): well above the
     noise of the bed. `mask_threshold_m`, finer, gives the mask for the score, of which the pieces count
-    that hold some of the part. The mask is grown by `dilation_px` pixels of the depth square so that a
-    defect at the outline is seen. `closing_px` closes the notches that stereo leaves in the outline; over
+    that hold some of the part. `closing_px` closes the notches that stereo leaves in the outline; over
     a bed whose noise reaches the thresholds it would join the noise to the part.
+
+    On its way to the depth square the mask takes the `nearest` pixel, or is set where the square's pixel
+    has `touched` it (AST). There it is grown by `dilation_px` so that a defect at the outline is seen: with
+    an `ellipse` of 2·`dilation_px` + 1 pixels, or a `square` of 2·`dilation_px` (AST: 4, so 8×8). A cell of
+    the `mask` tensor is 1 if it has `touched` the mask, or if `half` of it is set; `soft` is the bilinear
+    value between 0 and 1 (AST).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,21 +67,28 @@ class ForegroundConfig(BaseModel):
     opening_px: int = Field(default=5, ge=1)
     min_area_mm2: float = Field(default=25.0, gt=0)
     dilation_px: int = Field(default=8, ge=0)
+    dilation_shape: Literal["ellipse", "square"] = "ellipse"
     fill: bool = True
+    background: BackgroundKind = "plane"
     border_share: float = Field(default=0.08, gt=0, le=0.5)
+    shrinking: Literal["nearest", "touched"] = "nearest"
+    cells: Literal["touched", "half", "soft"] = "touched"
 
 
 class ZConfig(BaseModel):
-    """The z channel: `raw` depth as in the paper, or `height` over the background plane.
+    """The z channel: `raw` depth as in the paper, or `height` over the background.
 
-    (value − mean over the mask) / `scale_m`, within ±`clamp`.
+    (value − mean over the part) / `scale_m`, within ±`clamp`; 0 outside the part. Computed on the depth
+    `square`; or in the `frame` and then resized without smoothing (AST), where the outline's pixels are a
+    mixture of the part's and the background's 0.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Literal["raw", "height"] = "height"
     scale_m: float = Field(default=0.01, gt=0)
-    clamp: float = Field(default=8.0, gt=0)
+    clamp: float | None = Field(default=8.0, gt=0)
+    normalised: Literal["square", "frame"] = "square"
 
 
 class NormalsConfig(BaseModel):
@@ -93,7 +104,9 @@ class Preprocessing(BaseModel):
     """All that decides how a frame becomes tensors; part of the bundle's manifest.
 
     `image_px` is the side of `image` and `normals`, `depth_px` that of `depth`; `map_cells` is the side m
-    of `mask`, `z` and the anomaly map: `depth_px` / m is the factor of the unshuffle.
+    of `mask`, `z` and the anomaly map: `depth_px` / m is the factor of the unshuffle. `hole_passes` times,
+    before anything else, missing depth becomes the mean of its 3×3 neighbours (AST: 3); what is missing
+    within the part after that is filled from its surroundings at every scale.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -101,6 +114,7 @@ class Preprocessing(BaseModel):
     image_px: int = Field(default=384, ge=16)
     depth_px: int = Field(default=192, ge=8)
     map_cells: int = Field(default=24, ge=2)
+    hole_passes: int = Field(default=0, ge=0)
     framing: FramingConfig
     foreground: ForegroundConfig = ForegroundConfig()
     z: ZConfig = ZConfig()
@@ -159,8 +173,10 @@ def preprocess(
     Raises `DepthUnusable` where the background can't be found.
     """
     intrinsics, foreground = frame.intrinsics, config.foreground
-    plane = fit_background_plane(frame.depth_m, intrinsics, border_share=foreground.border_share)
-    height_m = height_over_plane(frame.depth_m, plane, intrinsics)  # (H, W)
+    depth_m = pass_fill(frame.depth_m, config.hole_passes) if config.hole_passes else frame.depth_m
+    plane, height_m = height_over_background(
+        depth_m, intrinsics, foreground.background, foreground.border_share
+    )  # height_m (H, W)
     pixel_m = plane.distance_m / intrinsics.fx_px
     part = mask_above(height_m, foreground.part_threshold_m, pixel_m, foreground)  # (H, W)
     view = view_of(config.framing, frame.width_px, frame.height_px, part, angle_deg)
@@ -168,40 +184,29 @@ def preprocess(
     side = config.depth_px
     low = mask_above(height_m, foreground.mask_threshold_m, pixel_m, foreground)  # (H, W)
     fine = pieces_touching(low | part, part)  # (H, W)
-    own = view.take(fine.astype(np.uint8), side, nearest=True).astype(np.uint8)  # (side, side)
-    if foreground.dilation_px:
-        ellipse = cv2.getStructuringElement(
-            cv2.MORPH_ELLIPSE, (2 * foreground.dilation_px + 1, 2 * foreground.dilation_px + 1)
-        )
-        mask = cv2.dilate(own, ellipse).astype(bool)
-    else:
-        mask = own.astype(bool)
+    own = _own_square(fine, view, side, foreground)  # (side, side)
+    mask = _grown(own, foreground)  # (side, side)
 
     tensors: dict[str, npt.NDArray[np.generic]] = {}
     if "image" in wanted:
         tensors["image"] = view.take(frame.rgb, config.image_px)[None]  # (1, S, S, 3)
-    if wanted & {"normals", "z"}:
-        square_m = _height_square(height_m, frame.depth_m > 0, fine, view, side)  # (side, side)
-        if "normals" in wanted:
-            small = normals_image(
-                square_m,
-                pixel_m=view.pixel_m(side, plane.distance_m, intrinsics.fx_px),
-                smoothing_px=config.normals.smoothing_px,
-                relief_m=config.normals.relief_m,
-            )
-            large = cv2.resize(small, (config.image_px, config.image_px), interpolation=cv2.INTER_LINEAR)
-            tensors["normals"] = large[None]  # (1, S, S, 3)
-        if "z" in wanted:
-            values_m = (
-                square_m if config.z.source == "height" else _raw_square(frame, plane, fine, view, side)
-            )
-            channel = normalise_z(values_m, own.astype(bool), scale_m=config.z.scale_m, clamp=config.z.clamp)
-            tensors["z"] = pixel_unshuffle(channel, config.unshuffle)[None]  # (1, r·r, m, m)
+    surface = _Surface(depth_m, height_m, fine, plane, intrinsics)
+    if "normals" in wanted:
+        small = normals_image(
+            view.take(surface.filled_m("height"), side),
+            pixel_m=view.pixel_m(side, plane.distance_m, intrinsics.fx_px),
+            smoothing_px=config.normals.smoothing_px,
+            relief_m=config.normals.relief_m,
+        )
+        large = cv2.resize(small, (config.image_px, config.image_px), interpolation=cv2.INTER_LINEAR)
+        tensors["normals"] = large[None]  # (1, S, S, 3)
+    if "z" in wanted:
+        channel = _z_square(config.z, surface, own, view)  # (side, side)
+        tensors["z"] = pixel_unshuffle(channel, config.unshuffle)[None]  # (1, r·r, m, m)
     if "depth" in wanted:
         tensors["depth"] = view.take(frame.depth_m, side, nearest=True)[None, None]  # (1, 1, side, side)
     if "mask" in wanted:
-        cells = pixel_unshuffle(mask.astype(np.float32), config.unshuffle).max(axis=0)  # (m, m)
-        tensors["mask"] = cells[None, None]  # (1, 1, m, m)
+        tensors["mask"] = _mask_cells(mask, config)[None, None]  # (1, 1, m, m)
     return Prepared(
         tensors=tensors,
         view=view,
@@ -229,22 +234,71 @@ def mask_above(height_m: _Float, threshold_m: float, pixel_m: float, foreground:
     )
 
 
-def _height_square(height_m: _Float, valid: Mask, fine: Mask, view: View, side: int) -> _Float:
-    """The view of the height, free of holes: inside the part from its surroundings, outside it flat."""
-    known = valid & fine
-    flat = ~fine
-    filled = fill_holes(np.where(flat, np.float32(0.0), height_m), known | flat)  # (H, W)
-    return view.take(filled, side).astype(np.float32)
+def _own_square(fine: Mask, view: View, side: int, foreground: ForegroundConfig) -> Mask:
+    """The view of the foreground, not grown; (side, side)."""
+    if foreground.shrinking == "nearest":
+        return np.asarray(view.take(fine.astype(np.uint8), side, nearest=True), dtype=bool)
+    return view.take(fine.astype(np.float32), side, smooth=False) > 0
 
 
-def _raw_square(frame: Frame, plane: BackgroundPlane, fine: Mask, view: View, side: int) -> _Float:
-    """The view of the depth as the paper takes it, metres; outside the part the plane's own depth."""
-    columns = np.arange(frame.width_px, dtype=np.float32)[None, :]
-    rows = np.arange(frame.height_px, dtype=np.float32)[:, None]
-    ground_m = plane.depth_at(columns, rows, frame.intrinsics)  # (H, W)
-    known = (frame.depth_m > 0) & fine
-    filled = fill_holes(np.where(known, frame.depth_m, ground_m), known | ~fine)
-    return view.take(filled, side).astype(np.float32)
+def _grown(own: Mask, foreground: ForegroundConfig) -> Mask:
+    reach = foreground.dilation_px
+    if not reach:
+        return own
+    if foreground.dilation_shape == "square":
+        # An even square has no middle: like SciPy's dilation, it reaches further up and to the left.
+        kernel, anchor = np.ones((2 * reach, 2 * reach), np.uint8), (reach - 1, reach - 1)
+    else:
+        kernel = np.asarray(
+            cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)), dtype=np.uint8
+        )
+        anchor = (reach, reach)
+    return np.asarray(cv2.dilate(own.astype(np.uint8), kernel, anchor=anchor), dtype=bool)
+
+
+def _mask_cells(mask: Mask, config: Preprocessing) -> _Float:
+    """(m, m) the mask of the cells, as configured."""
+    values = mask.astype(np.float32)  # (side, side)
+    if config.foreground.cells == "soft":
+        size = (config.map_cells, config.map_cells)
+        return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+    pixels = pixel_unshuffle(values, config.unshuffle)  # (r·r, m, m)
+    if config.foreground.cells == "touched":
+        return np.asarray(pixels.max(axis=0))
+    return np.asarray(pixels.mean(axis=0) >= 0.5, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Surface:
+    """What depth says of a frame: `depth_m` and `height_m` (H, W), and `fine` (H, W), the part."""
+
+    depth_m: DepthImage
+    height_m: _Float
+    fine: Mask
+    plane: BackgroundPlane
+    intrinsics: Intrinsics
+
+    def filled_m(self, source: Literal["raw", "height"]) -> _Float:
+        """(H, W) free of holes: inside the part from its surroundings, outside it the bare background."""
+        outside: npt.NDArray[np.float32] | np.float32 = np.float32(0.0)
+        if source == "raw":
+            height, width = self.depth_m.shape
+            columns = np.arange(width, dtype=np.float32)[None, :]
+            rows = np.arange(height, dtype=np.float32)[:, None]
+            outside = self.plane.depth_at(columns, rows, self.intrinsics)  # (H, W)
+        values_m = self.depth_m if source == "raw" else self.height_m
+        known = (self.depth_m > 0) & self.fine
+        return fill_holes(np.where(known, values_m, outside), known | ~self.fine)
+
+
+def _z_square(z: ZConfig, surface: _Surface, own: Mask, view: View) -> _Float:
+    """The z channel (side, side), as configured."""
+    side = own.shape[0]
+    filled_m = surface.filled_m(z.source)  # (H, W)
+    if z.normalised == "frame":
+        in_frame = normalise_z(filled_m, surface.fine, scale_m=z.scale_m, clamp=z.clamp)  # (H, W)
+        return view.take(in_frame, side, smooth=False)
+    return normalise_z(view.take(filled_m, side), own, scale_m=z.scale_m, clamp=z.clamp)
 
 
 def _lost_share(part: Mask, view: View) -> float:

@@ -19,25 +19,28 @@ _Float = npt.NDArray[np.float32]
 class ScoreSpec(BaseModel):
     """The score function, part of the manifest.
 
-    The map is brought bilinearly to the depth square, smoothed by a Gaussian of `smoothing_px` of that
-    square, and set to 0 outside the foreground. `kind`: its `max`; its `mean` over the foreground; or the
-    mean of the `top_share` largest foreground pixels (`top_mean`).
+    The map is brought to the depth square by `interpolation`, smoothed by a Gaussian of `smoothing_px` of
+    that square, and set to 0 outside the foreground. `kind`: its `max`; its `mean` over the foreground; or
+    the mean of the `top_share` largest foreground pixels (`top_mean`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["max", "mean", "top_mean"] = "max"
     smoothing_px: float = Field(default=4.0, ge=0)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     top_share: float = Field(default=0.01, gt=0, le=1)
 
 
 def smooth_map(cells: _Float, mask: Mask, spec: ScoreSpec) -> _Float:
     """The map of cells (m, m) as a smooth one on the depth square (side, side), 0 outside `mask`.
 
-    Bilinear, not bicubic: overshoot would raise the maximum where there is nothing.
+    Bicubic, as AST has it, overshoots: the maximum can lie above every cell's value, and what is beside a
+    steep place below 0.
     """
     side = mask.shape[0]
-    square = cv2.resize(cells, (side, side), interpolation=cv2.INTER_LINEAR)  # (side, side)
+    how = cv2.INTER_LINEAR if spec.interpolation == "bilinear" else cv2.INTER_CUBIC
+    square = cv2.resize(cells, (side, side), interpolation=how)  # (side, side)
     if spec.smoothing_px > 0:
         square = cv2.GaussianBlur(square, (0, 0), spec.smoothing_px)
     return np.asarray(np.where(mask, square, 0.0), dtype=np.float32)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge.background import height_over_background
 from edge.config import EveryFrameTrigger, PartPresentTrigger, TriggerConfig
-from edge.depth import fill_holes, fit_background_plane, height_over_plane, largest_pieces
+from edge.depth import fill_holes, largest_pieces
 from edge.errors import DepthUnusable
 from edge.frame import Frame
 from edge.preprocessing import ForegroundConfig, mask_above
@@ -92,10 +93,9 @@ class PartPresent(Trigger):
         return True
 
     def _measure(self, frame: Frame) -> _Lie:
-        plane = fit_background_plane(
-            frame.depth_m, frame.intrinsics, border_share=self._foreground.border_share
-        )
-        height_m = height_over_plane(frame.depth_m, plane, frame.intrinsics)  # (H, W)
+        plane, height_m = height_over_background(
+            frame.depth_m, frame.intrinsics, self._foreground.background, self._foreground.border_share
+        )  # height_m (H, W)
         pixel_mm = plane.distance_m / frame.intrinsics.fx_px * 1e3
         limit_m = self._foreground.part_threshold_m
         part = mask_above(height_m, limit_m, pixel_mm * 1e-3, self._foreground)  # (H, W)

@@ -78,3 +78,20 @@ def test_what_lies_outside_the_part_has_no_say() -> None:
 def test_a_score_that_there_is_not(given_: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(given_))):
         ScoreSpec.model_validate(given_)
+
+
+def test_bicubic_overshoots_and_bilinear_does_not() -> None:
+    cells = np.zeros((8, 8), np.float32)
+    cells[3, 4] = 1.0
+    everywhere = np.ones((64, 64), bool)
+    bilinear, bicubic = (
+        smooth_map(cells, everywhere, ScoreSpec.model_validate({"smoothing_px": 0.0, "interpolation": how}))
+        for how in ("bilinear", "bicubic")
+    )
+    assert bilinear.min() == 0.0
+    assert bilinear.max() <= 1.0
+    assert bicubic.min() < -0.05
+    step = np.zeros((8, 8), np.float32)
+    step[:, 4:] = 1.0
+    over = smooth_map(step, everywhere, ScoreSpec(smoothing_px=0.0, interpolation="bicubic"))
+    assert image_score(over, everywhere, ScoreSpec()) > 1.05

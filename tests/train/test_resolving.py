@@ -144,6 +144,12 @@ def test_nothing_is_assumed_about_a_bed_that_was_not_measured() -> None:
             ForegroundPlan.model_validate({"part_threshold_m": wrong})
 
 
+def test_the_corners_surface_needs_thresholds() -> None:
+    with pytest.raises(ValidationError, match="needs numbers"):
+        ForegroundPlan(background="corners")
+    assert ForegroundPlan(background="corners", part_threshold_m=0.007, mask_threshold_m=0.007).is_open
+
+
 def test_the_device_is_given_numbers_that_follow_from_the_parts(training_data: DataSet) -> None:
     plan = PreprocessingPlan()
     resolved = resolve_plan(training_data.train, plan, NoBars())
