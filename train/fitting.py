@@ -1,116 +1,160 @@
-"""The two training loops: the teacher by likelihood, the student by distillation."""
+"""What the two descents of distillation go down: the teacher's likelihood, the student's residual."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edge.errors import TrainingError
 from train.distillation import multi_scale_loss
 from train.inputs import Assemble
+from train.loop.descent import Loop, Watch, descend
 from train.optimiser import OptimiserConfig
+from train.rows import RowFile
 from train.student import Student
 from train.teacher import Teacher, masked_nll
 from train.views import Views
 
-__all__ = ["fit_student", "fit_teacher"]
+__all__ = ["fit_student", "fit_teacher", "teacher_targets"]
 
-StepDone = Callable[[], None]
+StepDone = Callable[[int], None]
+
+
+class _TeacherObjective(nn.Module):
+    """Standardised views (k, C, m, m) and masks (k, 1, m, m) → the masked negative log-likelihood."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        z, log_det = self.teacher.forward_with_jacobian(x)
+        with torch.autocast(x.device.type, enabled=False):  # sums over thousands of cells in full precision
+            return masked_nll(z.float(), log_det.float(), mask)
+
+
+class _StudentObjective(nn.Module):
+    """Standardised views, the teacher's outputs (k, C, m, m) and masks → the multi-scale loss.
+
+    `shares` (S,) weigh the scales where the batch is spread over several workers.
+    """
+
+    def __init__(self, student: Student, scales: Sequence[int]) -> None:
+        super().__init__()
+        self.student = student
+        self.scales = tuple(scales)
+
+    def forward(self, x: Tensor, target: Tensor, mask: Tensor, shares: Tensor | None) -> Tensor:
+        y: Tensor = self.student(x)
+        with torch.autocast(x.device.type, enabled=False):
+            if shares is None:
+                return multi_scale_loss(target, y.float(), mask, self.scales)
+            each = [multi_scale_loss(target, y.float(), mask, (scale,)) for scale in self.scales]
+            return (torch.stack(each) * shares).mean()
+
+
+def _share(mask: Tensor, mine: Tensor, batch: Tensor, scale: int, workers: int) -> float:
+    """What this worker's mean over its foreground counts in the mean over the batch's, times the workers.
+
+    DDP takes the plain mean of the workers' gradients; weighed so, it is that of the whole batch. `mask`
+    (N, 1, m, m) of all views.
+    """
+    pooled = nn.functional.max_pool2d(mask[batch], scale)  # (b, 1, m/s, m/s)
+    own = nn.functional.max_pool2d(mask[mine], scale)  # (k, 1, m/s, m/s)
+    return workers * float(own.sum() / pooled.sum())
 
 
 def fit_teacher(
     teacher: Teacher,
     assemble: Assemble,
     views: Views,
+    *,
     optimiser: OptimiserConfig,
     seed: int,
+    loop: Loop,
     step_done: StepDone,
 ) -> tuple[float, ...]:
     """Train the teacher by the masked likelihood of the standardised views; the loss of each step.
 
-    The order of the batches follows from the seed alone. Raises `TrainingError` where a loss is not finite.
+    Raises `TrainingError` as `descend`.
     """
+    workers = loop.workers
 
-    def loss_of(rows: Tensor) -> Tensor:
-        z, log_det = teacher.forward_with_jacobian(assemble(views.rows(rows)))
-        return masked_nll(z, log_det, views.mask[rows])
+    def loss_of(objective: nn.Module, mine: Tensor, batch: Tensor) -> Tensor:
+        x = assemble(views.rows(mine)).to(workers.device)  # (k, C, m, m)
+        loss: Tensor = objective(x, views.mask[mine].to(workers.device))
+        return loss if workers.count == 1 else loss * _share(views.mask, mine, batch, 1, workers.count)
 
-    return _descend("teacher", teacher, loss_of, optimiser, len(views), seed, step_done)
+    return descend(
+        "teacher",
+        teacher,
+        _TeacherObjective,
+        loss_of,
+        optimiser=optimiser,
+        views=len(views),
+        seed=seed,
+        loop=loop,
+        step_done=step_done,
+    )
+
+
+def teacher_targets(teacher: Teacher, assemble: Assemble, views: Views, scratch: Path, loop: Loop) -> RowFile:
+    """The trained teacher's outputs for all views, in the new file `scratch`; the workers share the views."""
+    workers = loop.workers
+    targets = workers.rows(scratch, len(views), views.shape[1:])
+    size = 16
+    teacher.eval()
+    teacher.to(workers.device)
+    with workers.together(), torch.no_grad():
+        for number in workers.share(-(-len(views) // size)):
+            rows = torch.arange(number * size, min((number + 1) * size, len(views)))
+            z: Tensor = teacher(assemble(views.rows(rows)).to(workers.device))  # (k, C, m, m)
+            targets.put(number * size, z.cpu().numpy())
+    teacher.to("cpu")
+    return targets
 
 
 def fit_student(
     student: Student,
-    teacher: Teacher,
     assemble: Assemble,
     views: Views,
+    targets: RowFile,
+    *,
     optimiser: OptimiserConfig,
     seed: int,
     scales: Sequence[int],
-    scratch: Path,
+    loop: Loop,
     step_done: StepDone,
+    watch: Watch | None = None,
 ) -> tuple[float, ...]:
-    """Train the student to imitate the frozen teacher; the loss of each step.
+    """Train the student to imitate the teacher's outputs `targets`; the loss of each step.
 
-    The teacher's outputs are computed once and lie in the new file `scratch`.
+    Raises `TrainingError` as `descend`.
     """
-    teacher.eval()
-    targets = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=views.parts.shape)
-    with torch.no_grad():
-        done = 0
-        for parts, _ in views.batches(16):
-            targets[done : done + len(parts)] = teacher(assemble(parts)).numpy()  # (k, C, m, m)
-            done += len(parts)
+    workers = loop.workers
 
-    def loss_of(rows: Tensor) -> Tensor:
-        target = torch.from_numpy(np.asarray(targets[rows.numpy()]))  # (k, C, m, m)
-        return multi_scale_loss(target, student(assemble(views.rows(rows))), views.mask[rows], scales)
+    def loss_of(objective: nn.Module, mine: Tensor, batch: Tensor) -> Tensor:
+        shares = None
+        if workers.count > 1:
+            each = [_share(views.mask, mine, batch, scale, workers.count) for scale in scales]
+            shares = torch.tensor(each, device=workers.device)  # (S,)
+        x, target, mask = assemble(views.rows(mine)), targets.take(mine), views.mask[mine]
+        loss: Tensor = objective(
+            x.to(workers.device), target.to(workers.device), mask.to(workers.device), shares
+        )
+        return loss
 
-    return _descend("student", student, loss_of, optimiser, len(views), seed, step_done)
-
-
-def _descend(
-    phase: str,
-    network: nn.Module,
-    loss_of: Callable[[Tensor], Tensor],
-    optimiser: OptimiserConfig,
-    views: int,
-    seed: int,
-    step_done: StepDone,
-) -> tuple[float, ...]:
-    network.train()
-    # FrEIA's permutations are parameters, too, of whole numbers.
-    weights = [p for p in network.parameters() if p.requires_grad]
-    adam = torch.optim.Adam(weights, lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay)
-    batches = _batches(views, optimiser.batch, seed)
-    curve = []
-    for step in range(optimiser.total_steps(views)):
-        loss = loss_of(next(batches))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"{phase}: the loss of step {step + 1} is {value}; lower {phase}_optimiser.learning_rate"
-            )
-        adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if optimiser.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(weights, optimiser.clip_norm)
-        adam.step()
-        curve.append(value)
-        step_done()
-    network.eval()
-    return tuple(curve)
-
-
-def _batches(views: int, batch: int, seed: int) -> Iterator[Tensor]:
-    """Endless batches of row numbers, none of them short: each view at most once per epoch."""
-    generator = torch.Generator().manual_seed(seed)
-    batch = min(batch, views)
-    while True:
-        order = torch.randperm(views, generator=generator)
-        for start in range(0, views - batch + 1, batch):
-            yield order[start : start + batch]
+    return descend(
+        "student",
+        student,
+        lambda network: _StudentObjective(network, scales),
+        loss_of,
+        optimiser=optimiser,
+        views=len(views),
+        seed=seed,
+        loop=loop,
+        step_done=step_done,
+        watch=watch,
+    )

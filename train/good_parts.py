@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +12,9 @@ from edge.camera.sample import Sample
 from edge.preprocessing import Prepared, Preprocessing
 from train.features import Backbone
 from train.inputs import Modality
+from train.loop.checkpoints import Checkpoints
+from train.loop.descent import Loop
+from train.loop.workers import Workers
 from train.views import FeatureCache, Views, prepare, views_of
 
 __all__ = ["GoodParts", "Progress", "Task"]
@@ -32,7 +36,8 @@ class Progress(Protocol):
 class GoodParts:
     """`train` and `held_out` samples of one product under one preprocessing.
 
-    Feature maps lie in files below `scratch`, a folder of the run that goes when it ends.
+    Feature maps lie in files below `scratch`, a folder of the run that goes when it ends. `loop` is what a
+    gradient descent runs through; without one it is one worker's that keeps no checkpoints.
     """
 
     def __init__(
@@ -44,7 +49,9 @@ class GoodParts:
         cache: FeatureCache,
         scratch: Path,
         progress: Progress,
+        loop: Loop | None = None,
     ) -> None:
+        self.loop = loop or Loop(Workers(), Checkpoints(None))
         self.train = tuple(train)
         self.held_out = tuple(held_out)
         self.preprocessing = preprocessing
@@ -57,7 +64,9 @@ class GoodParts:
         """The parts to train on, each at `rotations` angles spread evenly over the circle."""
         angles_deg = [360.0 * k / rotations for k in range(rotations)]
         file = self.new_file("views")
-        with self.progress.task("features", len(self.train) * rotations) as advance:
+        workers = self.loop.workers
+        mine = len(workers.share(len(self.train)))
+        with self.progress.task("features", mine * rotations) as advance:
             return views_of(
                 self.train,
                 self.preprocessing,
@@ -66,8 +75,16 @@ class GoodParts:
                 backbone=backbone,
                 cache=self._cache,
                 scratch=file,
+                workers=workers,
                 progress=advance,
             )
+
+    def for_member(self, label: str) -> GoodParts:
+        """The same parts for one of several methods in a run, whose checkpoints have names of their own."""
+        member = copy.copy(self)
+        member.scratch = self.scratch / label
+        member.loop = Loop(self.loop.workers, self.loop.checkpoints.within(label))
+        return member
 
     def new_file(self, name: str) -> Path:
         """A path below `scratch` that nobody else was given."""

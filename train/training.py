@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -20,13 +20,18 @@ from train.checkpoint import MODEL_FILE, RunInfo, TrainingLog, save_run
 from train.config import TrainConfig
 from train.datasets import DataSet, name_of
 from train.good_parts import GoodParts, Progress, Task
-from train.methods import build_method
+from train.loop.checkpoints import CHECKPOINT_FOLDER, Checkpoints
+from train.loop.claim import SCRATCH_FOLDER, Claim, claimed, digests_of, machine_of
+from train.loop.descent import Loop
+from train.loop.workers import Workers
+from train.methods import Method, build_method
 from train.predictor import score_of
 from train.resolving import resolve_plan
-from train.views import FeatureCache
+from train.views import FeatureCache, prepare
 
-__all__ = ["Progress", "Task", "train_run", "use_cpu_well"]
+__all__ = ["CHECKPOINT_STEPS", "Progress", "Task", "train_run", "use_cpu_well"]
 
+CHECKPOINT_STEPS = 50
 GOLDEN_SAMPLES = 3
 
 
@@ -38,12 +43,22 @@ def train_run(
     cache: FeatureCache,
     progress: Progress,
     note: dict[str, str | int],
+    workers: Workers | None = None,
+    resume: bool = False,
+    checkpoint_steps: int = CHECKPOINT_STEPS,
 ) -> RunInfo:
     """Train on the good parts of a data set and write the run to `out`, which must not hold one yet.
 
-    The same data, configuration and machine give the same weights. `note` joins the provenance. Raises
-    `DatasetError` and `TrainingError`; nothing is written then.
+    The same data, configuration and machine give the same weights. `note` joins the provenance. `workers`
+    are the processes that train together, each of which calls this; None is this one, on the CPU. Every
+    `checkpoint_steps` steps the descent can be gone on with: with `resume` an unfinished run in `out` is,
+    if it was begun with the same data, configuration and machine, to the same weights as without the
+    interruption; where there is none, it begins.
+
+    Raises `DatasetError` and `TrainingError`; nothing is written then but checkpoints.
     """
+    workers = workers or Workers()
+    progress = progress if workers.is_first else _Unseen()
     if (out / MODEL_FILE).exists():
         raise TrainingError(f"{out}: holds a run already; choose another folder")
     for name, samples in (("train", data.train), ("validation", data.validation)):
@@ -52,46 +67,83 @@ def train_run(
                 f"{data.name}: no good parts in {name}; at least one is needed to train on, and one to "
                 "calibrate on"
             )
-    preprocessing = resolve_plan(data.train, config.preprocessing, progress)
-    model = build_method(config.method, preprocessing, config.seed)
-    with _scratch_below(out) as scratch:
+    with _run_folder(data, config, out, workers, progress, resume=resume) as scratch:
+        preprocessing = resolve_plan(data.train, config.preprocessing, progress)
+        # A part held out that can't be used is found now, and not after hours.
+        with workers.together(), progress.task("held-out good parts", len(data.validation)) as advance:
+            for number in workers.share(len(data.validation)):
+                prepare(data.validation[number], preprocessing, frozenset())
+                advance(workers.count)
+        model = build_method(config.method, preprocessing, config.seed)
+        checkpoints = Checkpoints(
+            out / CHECKPOINT_FOLDER, every_steps=checkpoint_steps, write=workers.is_first
+        )
         good = GoodParts(
-            data.train, data.validation, preprocessing, cache=cache, scratch=scratch, progress=progress
+            data.train,
+            data.validation,
+            preprocessing,
+            cache=cache,
+            scratch=scratch,
+            progress=progress,
+            loop=Loop(workers, checkpoints),
         )
         curves = model.fit(good, config.seed)
-
-    scores: dict[str, float] = {}
-    golden: dict[str, dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]] = {}
-    with progress.task("held-out good parts", len(data.validation)) as advance:
-        for sample, prepared in good.held_out_prepared(model.wanted):
-            scores[name_of(sample)] = score_of(model, prepared, config.score)
-            if len(golden) < GOLDEN_SAMPLES:
-                golden[name_of(sample)] = {name: np.array(array) for name, array in prepared.tensors.items()}
-            advance(1)
-    info = RunInfo(
-        product=data.name,
-        config=config,
-        preprocessing=preprocessing,
-        backbone_sha256=tuple(backbone.sha256 for backbone in model.backbones()),
-        provenance=_provenance(data, config, note),
-    )
-    log = TrainingLog(curves=dict(curves), validation_scores=scores)
-    save_run(out, model, info, log, golden)
+        info = RunInfo(
+            product=data.name,
+            config=config,
+            preprocessing=preprocessing,
+            backbone_sha256=tuple(backbone.sha256 for backbone in model.backbones()),
+            provenance=_provenance(data, config, note, workers),
+        )
+        with workers.together():
+            if workers.is_first:
+                _finish(out, model, info, dict(curves), good)
     return info
 
 
+def _finish(
+    out: Path, model: Method, info: RunInfo, curves: dict[str, tuple[float, ...]], good: GoodParts
+) -> None:
+    """Score the parts held out, and write the run."""
+    scores: dict[str, float] = {}
+    golden: dict[str, dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]] = {}
+    with good.progress.task("scores of good parts", len(good.held_out)) as advance:
+        for sample, prepared in good.held_out_prepared(model.wanted):
+            score = score_of(model, prepared, info.config.score)
+            if not math.isfinite(score):
+                raise TrainingError(f"{sample.rgb_path}: its score is {score}; check image and depth")
+            scores[name_of(sample)] = score
+            if len(golden) < GOLDEN_SAMPLES:
+                golden[name_of(sample)] = {name: np.array(array) for name, array in prepared.tensors.items()}
+            advance(1)
+    save_run(out, model, info, TrainingLog(curves=curves, validation_scores=scores), golden)
+
+
+class _Unseen:
+    """Progress of a worker that is not the first."""
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Task]:
+        yield lambda steps: None
+
+
 @contextmanager
-def _scratch_below(out: Path) -> Iterator[Path]:
-    """A folder for feature maps, on the disk that the run is written to; /tmp may be in memory."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".scratch-") as folder:
-            yield Path(folder)
-    except OSError as error:
-        raise TrainingError(f"{out}: training's files can't be written ({error.strerror})") from error
-    finally:
-        with suppress(OSError):
-            out.rmdir()  # where nothing came of it
+def _run_folder(
+    data: DataSet, config: TrainConfig, out: Path, workers: Workers, progress: Progress, *, resume: bool
+) -> Iterator[Path]:
+    """Claim the folder of the run, for all workers; gives the folder for scratch files."""
+    with ExitStack() as stack:
+        with workers.together():
+            if workers.is_first:
+                with progress.task("files", len(data.train) + len(data.validation)) as advance:
+                    claim = Claim(
+                        config=config.model_dump(mode="json"),
+                        train=digests_of(data.train, advance),
+                        held_out=digests_of(data.validation, advance),
+                        machine=machine_of(workers),
+                    )
+                stack.enter_context(claimed(out, claim, resume=resume, finished=out / MODEL_FILE))
+        yield out / SCRATCH_FOLDER
 
 
 def use_cpu_well(threads: int | None = None) -> None:
@@ -101,7 +153,7 @@ def use_cpu_well(threads: int | None = None) -> None:
 
 
 def _provenance(
-    data: DataSet, config: TrainConfig, note: dict[str, str | int]
+    data: DataSet, config: TrainConfig, note: dict[str, str | int], workers: Workers
 ) -> dict[str, str | int | float | bool]:
     return {
         "trained_by": f"edge-inspect {__version__}",
@@ -114,6 +166,9 @@ def _provenance(
         "timm": version("timm"),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
+        "accelerator": workers.accelerator,
+        "precision": workers.precision,
+        "workers": workers.count,
         **note,
     }
 

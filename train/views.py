@@ -61,7 +61,7 @@ class Views:
         total = torch.zeros(self.shape[1], dtype=torch.float64)
         squares, weight = torch.zeros_like(total), 0.0
         shift = self.rows(torch.arange(1)).double().mean(dim=(0, 2, 3))  # near the mean: no cancellation
-        for parts, mask in self.batches():
+        for parts, mask in self.batches(8):
             centred = parts.double() - shift.view(1, -1, 1, 1)  # (k, C, m, m)
             total += (centred * mask).sum(dim=(0, 2, 3))
             squares += (centred.square() * mask).sum(dim=(0, 2, 3))

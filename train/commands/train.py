@@ -37,6 +37,7 @@ from train.commands.loop_options import (
     Precision,
     Resume,
     cache_of,
+    default_cache,
     workers_of,
 )
 from train.commands.progress import Bars
@@ -44,7 +45,7 @@ from train.config import TrainConfig
 from train.datasets import open_dataset
 from train.training import CHECKPOINT_STEPS, train_run
 
-__all__ = ["main"]
+__all__ = ["default_cache", "main"]
 
 MethodName = Literal["msd", "memory-bank", "fusion"]
 

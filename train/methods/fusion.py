@@ -132,7 +132,8 @@ class FusionModel(Method):
     def fit(self, good: GoodParts, seed: int) -> FittedCurves:
         curves: dict[str, tuple[float, ...]] = {}
         for label, member in self._named():
-            curves |= {f"{label} {phase}": curve for phase, curve in member.fit(good, seed).items()}
+            fitted = member.fit(good.for_member(label), seed)
+            curves |= {f"{label} {phase}": curve for phase, curve in fitted.items()}
         self.eval()
         self._fit_scores(good)
         return curves

@@ -10,13 +10,14 @@ from typing_extensions import Self
 
 from edge.bundle import ANOMALY_MAP, StageSpec
 from edge.preprocessing import Preprocessing, tensor_shapes
-from train.distillation import Distance
+from train.distillation import Distance, DistillationConfig
 from train.features import Backbone, BackboneConfig, load_backbone
-from train.fitting import fit_student, fit_teacher
+from train.fitting import fit_student, fit_teacher, teacher_targets
 from train.good_parts import GoodParts
 from train.inputs import Assemble, Modality, OnAssembled, backbone_stages, input_channels, input_examples
 from train.methods.method import FittedCurves, Method
 from train.optimiser import OptimiserConfig
+from train.reduction import Reduction
 from train.stages import Stage
 from train.student import Student, StudentConfig
 from train.teacher import Teacher, TeacherConfig
@@ -28,17 +29,12 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class DistillationConfig(_Section):
-    """The scales of the loss: (1,) is AST's, (1, 2, 4) that of multi-scale distillation."""
-
-    scales: tuple[int, ...] = Field(default=(1, 2, 4), min_length=1)
-
-
 class MsdConfig(_Section):
     """Multi-scale distillation.
 
     `inputs` names what teacher and student see: `image` and `normals` through the backbone, `z` as it is.
-    `rotations` shows each training part at that many angles, evenly spread over the circle.
+    `rotations` shows each training part at that many angles, evenly spread over the circle. `likelihood`
+    says over what the teacher's loss is averaged, `distillation` how the student's is made.
     """
 
     name: Literal["msd"] = "msd"
@@ -47,6 +43,7 @@ class MsdConfig(_Section):
     standardise: bool = True
     backbone: BackboneConfig = BackboneConfig()
     teacher: TeacherConfig = TeacherConfig()
+    likelihood: Reduction = Reduction()
     teacher_optimiser: OptimiserConfig = OptimiserConfig(steps=100, clip_norm=1.0)
     student: StudentConfig = StudentConfig()
     student_optimiser: OptimiserConfig = OptimiserConfig(steps=150)
@@ -60,7 +57,7 @@ class MsdConfig(_Section):
 
     def check_cells(self, cells: int) -> None:
         """Raises `ValueError` where the scales don't fit a map of that many cells."""
-        bad = [scale for scale in self.distillation.scales if scale < 1 or cells % scale]
+        bad = [scale for scale in self.distillation.scales if cells % scale]
         if bad:
             raise ValueError(f"distillation.scales {bad} don't divide map_cells {cells}")
 
@@ -79,7 +76,7 @@ class MsdModel(Method):
         self.assemble = Assemble(channels)
         self.teacher = Teacher(config.teacher, channels, cells)
         self.student = Student(config.student, channels, cells)
-        self.distance = Distance()
+        self.distance = Distance(squared=config.distillation.map_mask == "twice")
 
     @property
     def label(self) -> str:
@@ -130,19 +127,26 @@ class MsdModel(Method):
         steps = [o.total_steps(len(views)) for o in (config.teacher_optimiser, config.student_optimiser)]
         with good.progress.task("teacher", steps[0]) as advance:
             teacher = fit_teacher(
-                self.teacher, self.assemble, views, config.teacher_optimiser, seed, lambda: advance(1)
-            )
-        with good.progress.task("student", steps[1]) as advance:
-            student = fit_student(
-                self.student,
                 self.teacher,
                 self.assemble,
                 views,
-                config.student_optimiser,
-                seed + 1,
-                config.distillation.scales,
-                good.new_file("targets"),
-                lambda: advance(1),
+                optimiser=config.teacher_optimiser,
+                seed=seed,
+                loop=good.loop,
+                step_done=advance,
+            )
+        targets = teacher_targets(self.teacher, self.assemble, views, good.new_file("targets"), good.loop)
+        with good.progress.task("student", steps[1]) as advance:
+            student = fit_student(
+                self.student,
+                self.assemble,
+                views,
+                targets,
+                optimiser=config.student_optimiser,
+                seed=seed + 1,
+                scales=config.distillation.scales,
+                loop=good.loop,
+                step_done=advance,
             )
         self.eval()
         return {"teacher": teacher, "student": student}

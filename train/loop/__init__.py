@@ -1,0 +1,1 @@
+"""What every gradient descent runs through: workers, checkpoints, the run's claim on its folder."""
