@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from train.distillation import multi_scale_loss
+from train.distillation import DistillationConfig, multi_scale_loss
 from train.inputs import Assemble
 from train.loop.descent import Loop, Watch, descend
 from train.optimiser import OptimiserConfig
+from train.reduction import Reduction, counted_cells, pooled_mask
 from train.rows import RowFile
 from train.student import Student
 from train.teacher import Teacher, masked_nll
@@ -25,14 +26,15 @@ StepDone = Callable[[int], None]
 class _TeacherObjective(nn.Module):
     """Standardised views (k, C, m, m) and masks (k, 1, m, m) → the masked negative log-likelihood."""
 
-    def __init__(self, teacher: Teacher) -> None:
+    def __init__(self, teacher: Teacher, likelihood: Reduction) -> None:
         super().__init__()
         self.teacher = teacher
+        self.likelihood = likelihood
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         z, log_det = self.teacher.forward_with_jacobian(x)
         with torch.autocast(x.device.type, enabled=False):  # sums over thousands of cells in full precision
-            return masked_nll(z.float(), log_det.float(), mask)
+            return masked_nll(z.float(), log_det.float(), mask, self.likelihood)
 
 
 class _StudentObjective(nn.Module):
@@ -41,29 +43,29 @@ class _StudentObjective(nn.Module):
     `shares` (S,) weigh the scales where the batch is spread over several workers.
     """
 
-    def __init__(self, student: Student, scales: Sequence[int]) -> None:
+    def __init__(self, student: Student, distillation: DistillationConfig) -> None:
         super().__init__()
         self.student = student
-        self.scales = tuple(scales)
+        self.distillation = distillation
 
     def forward(self, x: Tensor, target: Tensor, mask: Tensor, shares: Tensor | None) -> Tensor:
+        how = self.distillation
         y: Tensor = self.student(x)
         with torch.autocast(x.device.type, enabled=False):
             if shares is None:
-                return multi_scale_loss(target, y.float(), mask, self.scales)
-            each = [multi_scale_loss(target, y.float(), mask, (scale,)) for scale in self.scales]
+                return multi_scale_loss(target, y.float(), mask, how.scales, how)
+            each = [multi_scale_loss(target, y.float(), mask, (scale,), how) for scale in how.scales]
             return (torch.stack(each) * shares).mean()
 
 
-def _share(mask: Tensor, mine: Tensor, batch: Tensor, scale: int, workers: int) -> float:
-    """What this worker's mean over its foreground counts in the mean over the batch's, times the workers.
+def _share(mine: Tensor, batch: Tensor, reduction: Reduction, workers: int) -> float:
+    """What this worker's mean over its cells counts in the mean over the batch's, times the workers.
 
-    DDP takes the plain mean of the workers' gradients; weighed so, it is that of the whole batch. `mask`
-    (N, 1, m, m) of all views.
+    DDP takes the plain mean of the workers' gradients; weighed so, it is that of the whole batch. `mine`
+    (k, 1, m, m) and `batch` (b, 1, m, m) are masks.
     """
-    pooled = nn.functional.max_pool2d(mask[batch], scale)  # (b, 1, m/s, m/s)
-    own = nn.functional.max_pool2d(mask[mine], scale)  # (k, 1, m/s, m/s)
-    return workers * float(own.sum() / pooled.sum())
+    own, whole = counted_cells(mine, reduction), counted_cells(batch, reduction)
+    return workers * float(own / whole.clamp_min(1e-6))
 
 
 def fit_teacher(
@@ -72,6 +74,7 @@ def fit_teacher(
     views: Views,
     *,
     optimiser: OptimiserConfig,
+    likelihood: Reduction,
     seed: int,
     loop: Loop,
     step_done: StepDone,
@@ -85,12 +88,16 @@ def fit_teacher(
     def loss_of(objective: nn.Module, mine: Tensor, batch: Tensor) -> Tensor:
         x = assemble(views.rows(mine)).to(workers.device)  # (k, C, m, m)
         loss: Tensor = objective(x, views.mask[mine].to(workers.device))
-        return loss if workers.count == 1 else loss * _share(views.mask, mine, batch, 1, workers.count)
+        return (
+            loss
+            if workers.count == 1
+            else loss * _share(views.mask[mine], views.mask[batch], likelihood, workers.count)
+        )
 
     return descend(
         "teacher",
         teacher,
-        _TeacherObjective,
+        lambda network: _TeacherObjective(network, likelihood),
         loss_of,
         optimiser=optimiser,
         views=len(views),
@@ -124,7 +131,7 @@ def fit_student(
     *,
     optimiser: OptimiserConfig,
     seed: int,
-    scales: Sequence[int],
+    distillation: DistillationConfig,
     loop: Loop,
     step_done: StepDone,
     watch: Watch | None = None,
@@ -138,7 +145,16 @@ def fit_student(
     def loss_of(objective: nn.Module, mine: Tensor, batch: Tensor) -> Tensor:
         shares = None
         if workers.count > 1:
-            each = [_share(views.mask, mine, batch, scale, workers.count) for scale in scales]
+            own, whole = views.mask[mine], views.mask[batch]
+            each = [
+                _share(
+                    pooled_mask(own, scale, distillation),
+                    pooled_mask(whole, scale, distillation),
+                    distillation,
+                    workers.count,
+                )
+                for scale in distillation.scales
+            ]
             shares = torch.tensor(each, device=workers.device)  # (S,)
         x, target, mask = assemble(views.rows(mine)), targets.take(mine), views.mask[mine]
         loss: Tensor = objective(
@@ -149,7 +165,7 @@ def fit_student(
     return descend(
         "student",
         student,
-        lambda network: _StudentObjective(network, scales),
+        lambda network: _StudentObjective(network, distillation),
         loss_of,
         optimiser=optimiser,
         views=len(views),

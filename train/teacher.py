@@ -11,10 +11,13 @@ from FrEIA.modules import GLOWCouplingBlock, PermuteRandom
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from train.reduction import Reduction, reduced
+
 __all__ = ["Teacher", "TeacherConfig", "masked_nll", "positional_encoding"]
 
 POSITION_CHANNELS = 32
 _OUTPUT_CLAMP = 1e6
+_DEFAULT = Reduction()
 
 
 class TeacherConfig(BaseModel):
@@ -130,13 +133,11 @@ def _subnet_constructor(hidden: int, kernel: int) -> Callable[[int, int], nn.Mod
     return lambda channels_in, channels_out: _Subnet(channels_in, channels_out, hidden, kernel)
 
 
-def masked_nll(z: Tensor, log_det: Tensor, mask: Tensor) -> Tensor:
-    """Negative log-likelihood per cell under a standard normal, over the foreground; a scalar.
+def masked_nll(z: Tensor, log_det: Tensor, mask: Tensor, reduction: Reduction = _DEFAULT) -> Tensor:
+    """Negative log-likelihood per cell under a standard normal, masked; a scalar.
 
-    `z` (N, C, m, m), `log_det` (N, m, m), `mask` (N, 1, m, m) in 0…1. AST's loss, mean over all cells of
-    m·(½Σ_c z² − log|det J|), divided by the share of foreground instead, so that its size does not depend
-    on how much of the view a part fills; per channel, so that it can be compared between backbones.
+    `z` (N, C, m, m), `log_det` (N, m, m), `mask` (N, 1, m, m) in 0…1. The loss of a cell is
+    m·(½Σ_c z² − log|det J|); AST takes its mean over all cells and the sum over channels.
     """
-    weight = mask[:, 0]  # (N, m, m)
-    per_cell = 0.5 * z.square().sum(dim=1) - log_det  # (N, m, m)
-    return (weight * per_cell).sum() / weight.sum() / z.shape[1]
+    per_cell = 0.5 * z.square().sum(dim=1, keepdim=True) - log_det[:, None]  # (N, 1, m, m)
+    return reduced(per_cell, mask, z.shape[1], reduction)

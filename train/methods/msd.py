@@ -131,6 +131,7 @@ class MsdModel(Method):
                 self.assemble,
                 views,
                 optimiser=config.teacher_optimiser,
+                likelihood=config.likelihood,
                 seed=seed,
                 loop=good.loop,
                 step_done=advance,
@@ -144,7 +145,7 @@ class MsdModel(Method):
                 targets,
                 optimiser=config.student_optimiser,
                 seed=seed + 1,
-                scales=config.distillation.scales,
+                distillation=config.distillation,
                 loop=good.loop,
                 step_done=advance,
             )
