@@ -130,8 +130,8 @@ def box_of(part: Mask, *, upright: Upright) -> View:
 
     The part's own axis is found from its convex hull, which hardly changes where depth is missing: it is
     the phase of the hull's complex moment Σ zⁿ, n the order of the symmetry (2: the axis of the largest
-    second moment; 4: the sides of a square). Which of the n axes it is the third moment decides: where the
-    hull reaches further lies to the right.
+    second moment; 4: the sides of a square). Of the n axes it is the one with the largest third moment: the
+    side that reaches further, and so weighs less, lies to the right.
     """
     hull = _hull(part)  # (j, 2)
     fold = _FOLDS.get(upright)
@@ -180,9 +180,9 @@ def _angle(hull: npt.NDArray[np.float64], fold: int) -> float:
     phase = float(np.angle((z**fold).sum()))
     # Of a square the phase points to a corner: half a turn of it, and the sides lie along x and y.
     angle = (phase + (math.pi if fold == 4 else 0.0)) / fold
-    reach = float(np.angle((z * np.abs(z) ** 2).sum())) - angle  # where the hull reaches further
-    step = 2.0 * math.pi / fold
-    return angle + step * round(reach / step)
+    turns = angle + 2.0 * math.pi / fold * np.arange(fold)  # (fold,)
+    along = (z[None, :] * np.exp(-1j * turns)[:, None]).real  # (fold, k)
+    return float(turns[int((along**3).sum(axis=1).argmax())])
 
 
 def _like(array: npt.NDArray[np.integer[Any] | np.floating[Any]], image: _Pixels) -> _Pixels:
