@@ -5,9 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch.nn import functional
 
-from train.distillation import Distance, multi_scale_loss
+from train.config import TrainConfig
+from train.distillation import Distance, DistillationConfig, multi_scale_loss
+from train.reduction import PooledReduction
 from train.student import Student, StudentConfig
 
 
@@ -34,12 +37,79 @@ def test_pooling_the_residual_is_pooling_the_outputs(seed: int, scales: tuple[in
 
 
 def test_scale_one_alone_is_the_loss_of_ast() -> None:
-    """AST averages over all cells; ours over the foreground: the same up to the share of foreground."""
+    """AST averages over all cells; the default over the foreground: the same up to its share."""
     teacher, student, mask = pair(0)
     ast = float((mask * (teacher - student) ** 2).mean())
+    cells = PooledReduction(average="cells")
+    assert float(multi_scale_loss(teacher, student, mask, (1,), cells)) == pytest.approx(ast, rel=1e-5)
     assert float(multi_scale_loss(teacher, student, mask, (1,))) * float(mask.mean()) == pytest.approx(
         ast, rel=1e-5
     )
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from([(1,), (2, 4), (1, 2, 4), (4,), (12,)]),
+    st.sampled_from(["foreground", "cells"]),
+    st.sampled_from(["mean", "sum"]),
+    st.sampled_from(["any", "half"]),
+)
+def test_each_reading_of_the_paper_s_loss_is_what_it_says(
+    seed: int, scales: tuple[int, ...], average: str, channels: str, pooling: str
+) -> None:
+    teacher, student, mask = (np.asarray(v, np.float64) for v in pair(seed))
+    total = 0.0
+    for scale in scales:
+        side = 12 // scale
+        blocks = [v.reshape(2, -1, side, scale, side, scale) for v in (teacher, student, mask)]
+        t, s, m = (v.mean(axis=(3, 5)) for v in blocks)  # (2, C, side, side)
+        m = m > 0 if pooling == "any" else m >= 0.5 - 1e-9
+        of_cells = (m * (t - s) ** 2).sum()
+        count = m.sum() if average == "foreground" else m.size
+        total += of_cells / max(count, 1) / (t.shape[1] if channels == "mean" else 1)
+    reduction = PooledReduction.model_validate(
+        {"average": average, "channels": channels, "pooled_mask": pooling}
+    )
+    found = multi_scale_loss(*pair(seed), scales, reduction)
+    assert float(found) == pytest.approx(total / len(scales), rel=1e-4, abs=1e-9)
+
+
+def test_a_part_too_small_for_half_of_a_pooled_cell_gives_no_nan() -> None:
+    teacher, student, mask = pair(0)
+    mask.zero_()
+    mask[:, :, 5, 5] = 1
+    half = multi_scale_loss(teacher, student, mask, (4,), PooledReduction(pooled_mask="half"))
+    assert float(half) == 0.0
+    assert float(multi_scale_loss(teacher, student, mask, (4,))) > 0
+
+
+@pytest.mark.parametrize("scales", [(), (0,), (1, 1), (-2, 1)])
+def test_scales_that_are_none_are_refused(scales: tuple[int, ...]) -> None:
+    with pytest.raises(ValidationError):
+        DistillationConfig(scales=scales)
+
+
+@pytest.mark.parametrize("scales", [[1], [4], [2, 4], [1, 3, 12]])
+def test_any_subset_of_scales_that_divides_the_map_will_do(scales: list[int]) -> None:
+    config = TrainConfig.model_validate({"method": {"name": "msd", "distillation": {"scales": scales}}})
+    assert config.method.name == "msd"
+    with pytest.raises(ValidationError, match=r"don't divide map_cells 25"):
+        TrainConfig.model_validate(
+            {
+                "preprocessing": {"depth_px": 200, "map_cells": 25},
+                "method": {"name": "msd", "distillation": {"scales": [*scales, 7]}},
+            }
+        )
+
+
+def test_a_squared_mask_weighs_the_map_twice() -> None:
+    teacher, student, _ = pair(2)
+    soft = torch.rand(2, 1, 12, 12, generator=torch.Generator().manual_seed(1))
+    once, twice = Distance()(teacher, student, soft), Distance(squared=True)(teacher, student, soft)
+    assert torch.allclose(twice, once * soft)
+    binary = (soft > 0.5).float()
+    assert torch.equal(Distance()(teacher, student, binary), Distance(squared=True)(teacher, student, binary))
 
 
 def test_the_map_is_the_mean_squared_residual_on_the_foreground_in_float32() -> None:
