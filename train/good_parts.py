@@ -10,6 +10,7 @@ from typing import Protocol
 
 from edge.camera.sample import Sample
 from edge.preprocessing import Prepared, Preprocessing
+from edge.scoring import ScoreSpec
 from train.features import Backbone
 from train.inputs import Modality
 from train.loop.checkpoints import Checkpoints
@@ -37,7 +38,8 @@ class GoodParts:
     """`train` and `held_out` samples of one product under one preprocessing.
 
     Feature maps lie in files below `scratch`, a folder of the run that goes when it ends. `loop` is what a
-    gradient descent runs through; without one it is one worker's that keeps no checkpoints.
+    gradient descent runs through; without one it is one worker's that keeps no checkpoints. `score` is how a
+    map will become a score.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class GoodParts:
         scratch: Path,
         progress: Progress,
         loop: Loop | None = None,
+        score: ScoreSpec | None = None,
     ) -> None:
+        self.score = score or ScoreSpec()
         self.loop = loop or Loop(Workers(), Checkpoints(None))
         self.train = tuple(train)
         self.held_out = tuple(held_out)

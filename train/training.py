@@ -86,6 +86,7 @@ def train_run(
             scratch=scratch,
             progress=progress,
             loop=Loop(workers, checkpoints),
+            score=config.score,
         )
         curves = model.fit(good, config.seed)
         info = RunInfo(

@@ -161,6 +161,22 @@ def test_members_of_a_fusion_go_on_each_from_its_own_checkpoint(
     assert same_weights(tmp_path / "whole", out)
 
 
+def test_early_stopping_goes_on_with_what_it_knew(tmp_path: Path, training_data: DataSet) -> None:
+    values = TINY.model_dump()
+    probe = {"parts": 2, "defects_per_part": 1, "severity": 2.0}
+    values["method"]["early_stopping"] = {"every_steps": 3, "patience": 3, "probe": probe}
+    config = TrainConfig.model_validate(values)
+    run(training_data, config, tmp_path / "whole")
+    log = load_log(tmp_path / "whole")
+    for task, step in (("student", 8), ("scores of good parts", 1)):
+        out = tmp_path / task
+        with pytest.raises(Interrupted):
+            run(training_data, config, out, progress=Bars(task, step))
+        run(training_data, config, out, resume=True)
+        assert same_weights(tmp_path / "whole", out)
+        assert load_log(out) == log
+
+
 def test_what_was_interrupted_before_its_first_checkpoint_leaves_nothing(
     tmp_path: Path, training_data: DataSet, tiny_config: TrainConfig
 ) -> None:

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from edge.camera.sample import Sample
 from edge.errors import DatasetError, TrainingError
 from edge.sealed import file_sha256, write_atomically
+from edge.version import __version__
 from train.loop.checkpoints import CHECKPOINT_FOLDER
 from train.loop.workers import Workers
 
@@ -52,6 +53,7 @@ class Claim(BaseModel):
 def machine_of(workers: Workers) -> dict[str, JsonValue]:
     """What of the machine the last bits of the weights depend on."""
     return {
+        "software": __version__,
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "processor": platform.machine(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -36,7 +36,7 @@ class Watch(Protocol):
     def save(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """What a checkpoint must hold of it."""
 
-    def restore(self, tensors: dict[str, Tensor], notes: dict[str, object]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], notes: Mapping[str, object]) -> None:
         """The inverse of `save`."""
 
 
@@ -79,6 +79,8 @@ def descend(
     if saved is not None and saved.finished:
         network.load_state_dict(saved.tensors["weights"])
         network.eval()
+        if watch is not None:
+            watch.restore({}, _notes_of_watch(saved))
         step_done(total)
         return saved.curve
 
@@ -123,15 +125,25 @@ def descend(
                 checkpoints.save(phase, _state(curve, trained, adam, workers, watch))
     if watch is not None:
         watch.finish(trained)
+    _keep(phase, trained, network, curve, loop=loop, watch=watch)
+    return tuple(curve)
+
+
+def _keep(
+    phase: str, trained: nn.Module, network: nn.Module, curve: list[float], *, loop: Loop, watch: Watch | None
+) -> None:
+    """Put what was trained into the network, and end the phase."""
+    workers = loop.workers
     kept = workers.of_first(weights_of(trained))  # batch statistics are each worker's own
     wrong = [name for name, value in kept.items() if not bool(torch.isfinite(value).all())]
     if wrong:
         raise TrainingError(f"{phase}: {wrong[0]} is not finite; lower {phase}_optimiser.learning_rate")
     network.load_state_dict(kept)
     network.eval()
+    notes = {} if watch is None else {"watch": watch.save()[1]}
+    state = PhaseState(tuple(curve), finished=True, tensors={"weights": kept}, notes=notes)
     with workers.together():
-        checkpoints.save(phase, PhaseState(tuple(curve), finished=True, tensors={"weights": kept}))
-    return tuple(curve)
+        loop.checkpoints.save(phase, state)
 
 
 def _state(
@@ -153,12 +165,17 @@ def _restore(
 ) -> list[float]:
     network.load_state_dict(saved.tensors["weights"])
     adam_from_tensors(adam, saved.tensors["adam"])
-    scaler, watched = saved.notes["scaler"], saved.notes.get("watch")
+    scaler = saved.notes["scaler"]
     if isinstance(scaler, dict) and scaler:
         workers.fabric.strategy.precision.load_state_dict(scaler)
-    if watch is not None and isinstance(watched, dict):
-        watch.restore(dict(saved.tensors.get("watch", {})), watched)
+    if watch is not None:
+        watch.restore(saved.tensors.get("watch", {}), _notes_of_watch(saved))
     return list(saved.curve)
+
+
+def _notes_of_watch(saved: PhaseState) -> dict[str, object]:
+    notes = saved.notes["watch"]
+    return notes if isinstance(notes, dict) else {}
 
 
 def _batches(views: int, batch: int, seed: int) -> Iterator[Tensor]:

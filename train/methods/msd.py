@@ -6,17 +6,21 @@ from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import nn
 from typing_extensions import Self
 
 from edge.bundle import ANOMALY_MAP, StageSpec
 from edge.preprocessing import Preprocessing, tensor_shapes
 from train.distillation import Distance, DistillationConfig
+from train.early_stopping import EarlyStopping, EarlyStoppingConfig
 from train.features import Backbone, BackboneConfig, load_backbone
 from train.fitting import fit_student, fit_teacher, teacher_targets
 from train.good_parts import GoodParts
 from train.inputs import Assemble, Modality, OnAssembled, backbone_stages, input_channels, input_examples
 from train.methods.method import FittedCurves, Method
 from train.optimiser import OptimiserConfig
+from train.probe import probe_of
+from train.probe_judge import judged_views, student_figure
 from train.reduction import Reduction
 from train.stages import Stage
 from train.student import Student, StudentConfig
@@ -34,7 +38,8 @@ class MsdConfig(_Section):
 
     `inputs` names what teacher and student see: `image` and `normals` through the backbone, `z` as it is.
     `rotations` shows each training part at that many angles, evenly spread over the circle. `likelihood`
-    says over what the teacher's loss is averaged, `distillation` how the student's is made.
+    says over what the teacher's loss is averaged, `distillation` how the student's is made, `early_stopping`
+    when its training ends.
     """
 
     name: Literal["msd"] = "msd"
@@ -48,6 +53,7 @@ class MsdConfig(_Section):
     student: StudentConfig = StudentConfig()
     student_optimiser: OptimiserConfig = OptimiserConfig(steps=150)
     distillation: DistillationConfig = DistillationConfig()
+    early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
 
     @model_validator(mode="after")
     def _inputs_once(self) -> Self:
@@ -137,6 +143,7 @@ class MsdModel(Method):
                 step_done=advance,
             )
         targets = teacher_targets(self.teacher, self.assemble, views, good.new_file("targets"), good.loop)
+        watch = self._early_stopping(good, seed)
         with good.progress.task("student", steps[1]) as advance:
             student = fit_student(
                 self.student,
@@ -148,6 +155,40 @@ class MsdModel(Method):
                 distillation=config.distillation,
                 loop=good.loop,
                 step_done=advance,
+                watch=watch,
             )
         self.eval()
-        return {"teacher": teacher, "student": student}
+        figures = {} if watch is None else {"student on the probe": tuple(watch.figures)}
+        return {"teacher": teacher, "student": student, **figures}
+
+    def _early_stopping(self, good: GoodParts, seed: int) -> EarlyStopping | None:
+        """Whoever watches the student; the teacher is trained already."""
+        config = self.config.early_stopping
+        if config.every_steps is None:
+            return None
+        probe = probe_of(good.held_out, good.preprocessing, config.probe, seed)
+        views = judged_views(probe, good.preprocessing, self.wanted)
+        with torch.no_grad():
+            parts = [
+                self.assemble(
+                    *(
+                        view.tensors["z"] if name == "z" else self._backbone[0](view.tensors[name])
+                        for name in self.config.inputs
+                    )
+                )
+                for view in views
+            ]
+            assembled = torch.cat(parts)  # (P, C, m, m)
+            targets = torch.cat([self.teacher(part) for part in parts])  # (P, C, m, m)
+
+        def judge(student: nn.Module) -> float:
+            return student_figure(
+                student,
+                self.distance,
+                assembled=assembled,
+                targets=targets,
+                views=views,
+                score=good.score,
+            )
+
+        return EarlyStopping(config.every_steps, config.patience, judge, good.loop.workers)
