@@ -12,21 +12,23 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from edge.camera.sample import Sample
 from edge.errors import DatasetError, TrainingError
+from edge.sealed import file_sha256
 from edge.version import __version__
 from train.benchmark.subset import with_parts
 from train.checkpoint import load_log
 from train.config import TrainConfig
 from train.datasets import DataSet, DatasetOptions, Format, name_of, open_dataset
 from train.evaluation import EvaluationOptions, Figures, evaluate, predictor_of_run
+from train.feature_cache import FeatureCache
 from train.good_parts import Task
+from train.loop.workers import Hardware, Workers
 from train.training import train_run, use_cpu_well
-from train.views import FeatureCache
 
 __all__ = ["DataSource", "Job", "JobResult", "Workshop", "listing_sha256", "run_job"]
 
@@ -50,15 +52,17 @@ class DataSource:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What a worker works with: a folder of the benchmark, a feature cache, its threads; not in the key.
+    """What a worker works with: the benchmark's folder, a feature cache, threads, a device; not in the key.
 
     With `keep_runs` a job's checkpoint stays in `runs/<key>`.
     """
 
     out: Path
     cache: Path | None
-    threads: int
-    keep_runs: bool
+    cache_bytes: int | None = None
+    threads: int = 1
+    accelerator: Literal["cpu", "cuda", "auto"] = "cpu"
+    keep_runs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class Job:
     parts: int | None
     evaluation: EvaluationOptions
     listing: str
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     version: str = __version__
 
     @property
@@ -91,7 +96,7 @@ class Job:
         Of the data set it holds the listing: names, labels, sizes of files, units and intrinsics.
         """
         options = asdict(self.source.options)
-        # The listing speaks of what these two lead to.
+        # What the one says is in the listing; the other only bounds what is taken for a mistake.
         del options["layout_file"], options["depth_range_m"]
         said = {
             "format": FORMAT,
@@ -101,6 +106,7 @@ class Job:
             "options": options,
             "listing": self.listing,
             "parts": self.parts,
+            "precision": self.precision,
             "config": self.config.model_dump(mode="json"),
             "evaluation": self.evaluation.model_dump(mode="json", exclude={"kept_maps_bytes"}),
         }
@@ -126,30 +132,27 @@ class JobResult(BaseModel):
     provenance: dict[str, str | int | float | bool]
 
 
-def listing_sha256(data: DataSet) -> str:
+def listing_sha256(source: DataSource, data: DataSet) -> str:
     """The sha256 (hex) of a data set's listing: a part more, less, relabelled or of another size changes it.
 
-    The pictures themselves are not read: that would take longer than many a training.
+    The file that describes the folders belongs to it. The pictures themselves are not read: that would take
+    longer than many a training. Raises `DatasetError`.
     """
 
     def line(split: str, sample: Sample) -> list[object]:
         files = (sample.rgb_path, sample.depth_path, sample.mask_path)
-        try:
-            sizes = [None if path is None else path.stat().st_size for path in files]
-        except OSError as error:
-            raise DatasetError(f"{error.filename}: can't be read ({error.strerror}); restore it") from error
+        sizes = [None if path is None else path.stat().st_size for path in files]
         optics = asdict(sample.intrinsics)
         return [split, name_of(sample), sample.defect, sizes, sample.depth_unit_m, sorted(optics.items())]
 
     splits = {"train": data.train, "held out": data.validation, "test": data.test}
-    listing = [line(split, sample) for split, samples in splits.items() for sample in samples]
-    return hashlib.sha256(json.dumps(listing, default=_plain).encode()).hexdigest()
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} can't be written as JSON")
+    described = source.options.layout_file
+    try:
+        lines = [line(split, sample) for split, samples in splits.items() for sample in samples]
+        listing = {"lines": lines, "layout_file": None if described is None else file_sha256(described)}
+    except OSError as error:
+        raise DatasetError(f"{error.filename}: can't be read ({error.strerror}); restore it") from error
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 
 def run_job(job: Job, workshop: Workshop) -> JobResult:
@@ -162,7 +165,7 @@ def run_job(job: Job, workshop: Workshop) -> JobResult:
     use_cpu_well(workshop.threads)
     with _run_folder(job, workshop) as run:
         data = job.source.open(job.category, job.config.held_out_share, job.parts)
-        if listing_sha256(data) != job.listing:
+        if listing_sha256(job.source, data) != job.listing:
             raise DatasetError(
                 f"{job.source.path}: {job.category} has changed since the benchmark was started"
             )
@@ -171,9 +174,10 @@ def run_job(job: Job, workshop: Workshop) -> JobResult:
             data,
             job.config,
             run,
-            cache=FeatureCache(workshop.cache),
+            cache=FeatureCache(workshop.cache, workshop.cache_bytes),
             progress=_Silent(),
             note={"job": job.key},
+            workers=Workers(Hardware(accelerator=workshop.accelerator, precision=job.precision)),
         )
         trained = time.perf_counter()
         evaluation = evaluate(predictor_of_run(run), data.test, lambda steps: None, job.evaluation)

@@ -121,11 +121,11 @@ def _from_file(path: Path, base: TrainConfig) -> dict[str, TrainConfig]:
         if not isinstance(patch, Mapping):
             raise ConfigError(f"{path}: {name}: must be a mapping of a training configuration's keys")
         rest = {key: value for key, value in patch.items() if key != _PRESET_KEY}
-        first = [_preset(str(patch[_PRESET_KEY]), base)] if _PRESET_KEY in patch else []
         try:
+            first = [_preset(str(patch[_PRESET_KEY]), base)] if _PRESET_KEY in patch else []
             methods[name] = method_config(base, name, [*first, rest])
         except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from error
+            raise ConfigError(f"{path}: {name}: {error}") from error
     if not methods:
         raise ConfigError(f"{path}: holds no method; write `name: {{patch of a training configuration}}`")
     return methods

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from edge.errors import ConfigError
 from train.benchmark.job import DataSource, Job, listing_sha256
@@ -36,6 +37,7 @@ def plan_benchmark(
     seeds: Sequence[int],
     parts: Sequence[int | None],
     evaluation: EvaluationOptions,
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true",
 ) -> Plan:
     """Every category (None: all there are) × method × number of parts × seed.
 
@@ -57,7 +59,8 @@ def plan_benchmark(
                     share = config.held_out_share
                     place = (category, share, count)
                     if place not in listings:
-                        listings[place] = listing_sha256(source.open(category, share, count))
+                        data = source.open(category, share, count)
+                        listings[place] = listing_sha256(source, data)
                     jobs.append(
                         Job(
                             source=source,
@@ -67,6 +70,7 @@ def plan_benchmark(
                             parts=count,
                             evaluation=evaluation,
                             listing=listings[place],
+                            precision=precision,
                         )
                     )
     _refuse_twins(jobs)

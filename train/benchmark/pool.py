@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Protocol
 
+import torch
+
 from edge.errors import EdgeError
 from train.benchmark.job import Job, JobResult, Workshop, run_job
 
@@ -76,7 +78,7 @@ class LocalPool:
         try:
             while waiting or any(worker.job for worker in workers):
                 while waiting and len(workers) < min(self._workers, len(jobs)):
-                    workers.append(self._start())
+                    workers.append(self._start(len(workers)))
                 for worker in workers:
                     if worker.job is None and waiting:
                         worker.job = waiting.pop()
@@ -96,10 +98,12 @@ class LocalPool:
         finally:
             _stop(workers)
 
-    def _start(self) -> _Worker:
+    def _start(self, slot: int) -> _Worker:
+        gpus = 0 if self._workshop.accelerator == "cpu" else torch.cuda.device_count()
+        gpu = slot % gpus if gpus else None
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, self._workshop), daemon=True)
+        process = context.Process(target=_work, args=(theirs, self._workshop, gpu), daemon=True)
         process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -136,8 +140,10 @@ def _stop(workers: Sequence[_Worker]) -> None:
         worker.connection.close()
 
 
-def _work(connection: Connection[Outcome, Job | None], workshop: Workshop) -> None:
+def _work(connection: Connection[Outcome, Job | None], workshop: Workshop, gpu: int | None) -> None:
     """A worker's life: jobs until there are none, or until whoever gives them is gone."""
+    if gpu is not None:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", str(gpu))  # before CUDA is woken: one for each worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):

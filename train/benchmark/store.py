@@ -5,7 +5,7 @@
     <out>/
       results/<key>.json    a job's result and its sha256
       started.jsonl         a line for each job that was started
-      work/<key>/           a job at work; removed at its end, and by the next start
+      work/<key>/           a job at work; removed at its end, or by the next start
       runs/<key>/           checkpoints, where they are kept
       table.md, benchmark.html, results.json, results.csv
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +54,7 @@ class ResultStore:
                     f"{self.folder}: another edge-benchmark is at work there; wait for it, or name "
                     "another folder"
                 ) from error
+            shutil.rmtree(self.folder / "work", ignore_errors=True)  # of workers that were killed
             yield
 
     def load(self, job: Job) -> JobResult | None:

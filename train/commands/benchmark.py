@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
 
 from edge.commands.common import ended_by_errors
-from edge.errors import TrainingError
+from edge.errors import ConfigError, TrainingError
 from edge.strict_yaml import load_strict_yaml
 from train.benchmark.bench import Benchmark
 from train.benchmark.job import DataSource, Job, Workshop
@@ -21,14 +22,34 @@ from train.benchmark.methods import DEFAULT_METHODS, chosen_methods
 from train.benchmark.plan import parse_numbers, parse_parts, plan_benchmark
 from train.benchmark.pool import Failure, LocalPool, Outcome, Pool
 from train.benchmark.published import published_for
+from train.benchmark.ray_pool import LOCAL, RayPool
 from train.benchmark.store import ResultStore
 from train.benchmark.table import tables
-from train.commands.train import default_cache
+from train.commands.data_options import (
+    LIGHT,
+    DepthRange,
+    DepthScale,
+    Layout,
+    LayoutFile,
+    Light,
+    TestLots,
+    dataset_options,
+)
+from train.commands.loop_options import (
+    Accelerator,
+    Cache,
+    CacheGb,
+    NoCache,
+    Precision,
+    default_cache,
+)
 from train.config import TrainConfig
-from train.datasets import DatasetOptions, Format
 from train.evaluation import EvaluationOptions
 
 __all__ = ["main"]
+
+TEST_LOTS = "test*"
+"""Of captures: a benchmark needs parts that nothing was trained on."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
@@ -40,26 +61,41 @@ def command(
     out: Annotated[
         Path, typer.Option(help="Folder for results and tables; goes on where it was.", show_default=False)
     ],
-    layout: Annotated[Format, typer.Option("--format", help="How the data set is laid out.")] = "captures",
-    categories: Annotated[str | None, typer.Option(help="Which, comma-separated; by default all.")] = None,
+    layout: Layout = "captures",
+    categories: Annotated[str | None, typer.Option(help="Comma-separated; all by default.")] = None,
     methods: Annotated[
-        str, typer.Option(help="Presets, and YAML files of methods, comma-separated.")
+        str, typer.Option(help="Presets, and YAML files of methods; comma-separated.")
     ] = ",".join(DEFAULT_METHODS),
     seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0,1,2",
-    parts: Annotated[str, typer.Option(help="Numbers of good parts, comma-separated.")] = "all",
-    config: Annotated[Path | None, typer.Option(help="YAML that the presets change.")] = None,
-    test_lots: Annotated[str, typer.Option(help="Of captures: which lots are tested on.")] = "test*",
-    light: Annotated[int, typer.Option(help="Of eyecandies: image_0 to image_5.")] = DatasetOptions().light,
-    layout_file: Annotated[
-        Path | None, typer.Option(help="Of globs and pdreal: YAML that describes the folders.")
+    parts: Annotated[str, typer.Option(help="Numbers of good parts, such as 10,20,50,all.")] = "all",
+    config: Annotated[
+        Path | None, typer.Option(help="YAML of the configuration that presets change.")
     ] = None,
-    bootstrap: Annotated[int, typer.Option(help="Resamples for each result's intervals.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, each with a share of the cores.")] = 1,
-    cache: Annotated[Path | None, typer.Option(help="Folder of the feature cache, shared.")] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no features.")] = False,
-    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Keep each checkpoint.")] = False,
+    bootstrap: Annotated[int, typer.Option(help="Resamples for each result's intervals; 0: none.")] = 0,
+    legacy: Annotated[
+        bool, typer.Option("--legacy", help="AUPRO by published code's thresholds, too.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of each job; by default the cores over the workers, 1 on a cluster."),
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster (auto, host:port), or local.")
+    ] = None,
+    accelerator: Accelerator = "cpu",
+    precision: Precision = "32-true",
+    cache: Cache = None,
+    cache_gb: CacheGb = 50.0,
+    no_cache: NoCache = False,
+    keep_runs: Annotated[bool, typer.Option("--keep-runs", help="Keep each job's checkpoint.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the jobs, and which are done.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print rows and failures as JSON.")] = False,
+    layout_file: LayoutFile = None,
+    light: Light = LIGHT,
+    test_lots: TestLots = None,
+    depth_range: DepthRange = None,
+    depth_scale: DepthScale = 1.0,
 ) -> None:
     """Train and evaluate each method on each category with each seed; kill it, start it again, it goes on.
 
@@ -67,8 +103,13 @@ def command(
     """
     with ended_by_errors():
         base = TrainConfig() if config is None else load_strict_yaml(config, TrainConfig)
-        options = DatasetOptions(
-            light=light, layout_file=layout_file, test_lots=test_lots if layout == "captures" else None
+        lots = test_lots if test_lots is not None or layout != "captures" else TEST_LOTS
+        options = dataset_options(
+            layout_file=None if layout_file is None else layout_file.absolute(),
+            light=light,
+            test_lots=lots,
+            depth_range=depth_range,
+            depth_scale=depth_scale,
         )
         plan = plan_benchmark(
             DataSource(data.absolute(), layout, options),
@@ -76,22 +117,36 @@ def command(
             methods=chosen_methods([word.strip() for word in methods.split(",")], base),
             seeds=parse_numbers(seeds, "--seeds"),
             parts=parse_parts(parts),
-            evaluation=EvaluationOptions(bootstrap=bootstrap),
+            evaluation=_evaluation(bootstrap, legacy),
+            precision=precision,
         )
         store = ResultStore(out)
         if dry_run:
-            _list(Benchmark(plan, store, str(data)), as_json)
+            _list(Benchmark(plan, store, data.name), as_json)
             return
+        on_cluster = ray is not None and ray != LOCAL
+        cores = len(os.sched_getaffinity(0))
         workshop = Workshop(
             out=out.absolute(),
             cache=None if no_cache else (cache or default_cache()).absolute(),
-            threads=max(1, len(os.sched_getaffinity(0)) // workers),
+            cache_bytes=round(cache_gb * 1e9),
+            accelerator=accelerator,
+            threads=threads or (1 if on_cluster else max(1, cores // workers)),
             keep_runs=keep_runs,
         )
+        pool = LocalPool(workers, workshop) if ray is None else RayPool(ray, workers, workshop)
         with store.locked():
-            benchmark = Benchmark(plan, store, f"{data.name}: {len(plan.categories)} categories")
-            _run(benchmark, LocalPool(workers, workshop))
+            benchmark = Benchmark(plan, store, data.name)
+            _run(benchmark, pool)
             _tell(benchmark, as_json)
+
+
+def _evaluation(bootstrap: int, legacy: bool) -> EvaluationOptions:
+    try:
+        return EvaluationOptions(bootstrap=bootstrap, legacy=legacy)
+    except ValidationError as error:
+        said = "; ".join(mistake["msg"].removeprefix("Value error, ") for mistake in error.errors())
+        raise ConfigError(f"--bootstrap: {said}") from error
 
 
 def _run(benchmark: Benchmark, pool: Pool) -> None:
