@@ -23,6 +23,7 @@ from edge.depth import (
     pieces_touching,
     pixel_unshuffle,
 )
+from edge.errors import DepthUnusable
 from edge.frame import DepthImage, Frame, Intrinsics
 from edge.framing import FramingConfig, View, view_of
 
@@ -170,7 +171,7 @@ def preprocess(
     `angle_deg` turns the view about its middle (training shows a part at many angles). An empty
     foreground is not an error here: `part` is then empty, and the tensors are those of an empty view.
 
-    Raises `DepthUnusable` where the background can't be found.
+    Raises `DepthUnusable` where the background can't be found, or a part covers no cell of the mask.
     """
     intrinsics, foreground = frame.intrinsics, config.foreground
     depth_m = pass_fill(frame.depth_m, config.hole_passes) if config.hole_passes else frame.depth_m
@@ -257,15 +258,23 @@ def _grown(own: Mask, foreground: ForegroundConfig) -> Mask:
 
 
 def _mask_cells(mask: Mask, config: Preprocessing) -> _Float:
-    """(m, m) the mask of the cells, as configured."""
+    """(m, m) the mask of the cells, as configured; `DepthUnusable` where a part falls between all of them."""
     values = mask.astype(np.float32)  # (side, side)
-    if config.foreground.cells == "soft":
-        size = (config.map_cells, config.map_cells)
-        return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
     pixels = pixel_unshuffle(values, config.unshuffle)  # (r·r, m, m)
-    if config.foreground.cells == "touched":
+    how = config.foreground.cells
+    if how == "touched":
         return np.asarray(pixels.max(axis=0))
-    return np.asarray(pixels.mean(axis=0) >= 0.5, dtype=np.float32)
+    if how == "half":
+        cells = np.asarray(pixels.mean(axis=0) >= 0.5, dtype=np.float32)
+    else:
+        size = (config.map_cells, config.map_cells)
+        cells = np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+    if bool(mask.any()) and not bool(cells.any()):  # a map that is 0 everywhere would pass the part
+        raise DepthUnusable(
+            f"the part covers {int(mask.sum())} pixels of the depth square and, with foreground.cells {how}, "
+            "no cell of the map; set foreground.cells to touched, or frame the part closer"
+        )
+    return cells
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -133,6 +133,21 @@ def test_the_cells_of_a_mask(cells: str) -> None:
         assert (found[blocks == 0] == 0).all()
 
 
+@pytest.mark.parametrize("cells", ["half", "soft"])
+def test_a_part_that_falls_between_the_cells_is_never_a_map_of_zeros(cells: str) -> None:
+    frame = flat_frame(width_px=320, height_px=320)
+    depth_m = frame.depth_m.copy()
+    depth_m[160, 40:280] -= 0.02  # a wire, a pixel thick, on the border between two rows of cells
+    wire = replace(frame, depth_m=depth_m)
+    setup = ast(cells=cells, dilation_px=0, shrinking="nearest")
+    with pytest.raises(DepthUnusable, match=r"no cell of the map; set foreground\.cells to touched"):
+        preprocess(wire, setup, {"mask"})
+    kept = preprocess(wire, ast(cells="touched", dilation_px=0, shrinking="nearest"), {"mask"})
+    assert kept.tensors["mask"].any()
+    empty = preprocess(frame, setup, {"mask"})  # an empty tray stays what it was: for the caller to judge
+    assert not empty.tensors["mask"].any()
+
+
 def test_touched_takes_whatever_a_pixel_of_the_square_has_of_the_part() -> None:
     frame = part_frame()
     near = preprocess(frame, ast(dilation_px=0, shrinking="nearest"), {"mask"}).mask

@@ -95,3 +95,13 @@ def test_bicubic_overshoots_and_bilinear_does_not() -> None:
     step[:, 4:] = 1.0
     over = smooth_map(step, everywhere, ScoreSpec(smoothing_px=0.0, interpolation="bicubic"))
     assert image_score(over, everywhere, ScoreSpec()) > 1.05
+
+
+def test_bicubic_is_torch_s_in_which_ast_brings_up_its_map() -> None:
+    torch = pytest.importorskip("torch")
+    cells = np.random.default_rng(0).random((24, 24)).astype(np.float32)
+    theirs = torch.nn.functional.interpolate(
+        torch.from_numpy(cells)[None, None], scale_factor=8, mode="bicubic", align_corners=False
+    )[0, 0].numpy()
+    spec = ScoreSpec(smoothing_px=0.0, interpolation="bicubic")
+    assert np.allclose(smooth_map(cells, np.ones((192, 192), bool), spec), theirs, atol=1e-5)
