@@ -20,6 +20,7 @@ from edge.camera.config import CameraConfig
 from edge.config import load_rig_config
 from edge.strict_yaml import load_strict_yaml
 from train.bed import BedNoise
+from train.choosing import Candidates, patched
 from train.config import TrainConfig
 from train.datasets.layout import FolderLayout
 
@@ -28,7 +29,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"<!-- table: ([\w.]+) -->\n\n((?:\|.*\n)+)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-YAML_KINDS = ("camera", "layout", "manifest", "rig", "train config")
+YAML_KINDS = ("camera", "candidates", "layout", "manifest", "rig", "train config")
 PYTHON_KINDS = ("names", "runs")
 
 
@@ -66,6 +67,14 @@ def test_cameras_are_cameras(text: str) -> None:
 def test_rigs_are_rigs(text: str, tmp_path: Path) -> None:
     (tmp_path / "rig.yaml").write_text(text, encoding="utf-8")
     load_rig_config(tmp_path / "rig.yaml")
+
+
+@pytest.mark.parametrize("text", of_kind("yaml", "candidates"))
+def test_candidates_change_what_there_is(text: str, tmp_path: Path) -> None:
+    (tmp_path / "candidates.yaml").write_text(text, encoding="utf-8")
+    candidates = load_strict_yaml(tmp_path / "candidates.yaml", Candidates)
+    configs = [patched(TrainConfig(), name, patch) for name, patch in candidates.root.items()]
+    assert len({config.model_dump_json() for config in configs}) == len(configs)
 
 
 @pytest.mark.parametrize("text", of_kind("yaml", "train config"))
@@ -156,7 +165,13 @@ def test_tables_of_keys_are_the_codes(name: str, table: str) -> None:
 
 def test_there_are_tables_and_blocks() -> None:
     assert len(TABLES) >= 6
-    assert {kind for _, kind, _ in blocks("yaml")} >= {"camera", "layout", "manifest", "train config"}
+    assert {kind for _, kind, _ in blocks("yaml")} >= {
+        "camera",
+        "candidates",
+        "layout",
+        "manifest",
+        "train config",
+    }
 
 
 def anchors(page: Path) -> set[str]:

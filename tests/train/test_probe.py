@@ -81,7 +81,7 @@ def test_what_has_the_parts_colour_has_it(good: Sample, preprocessing: Preproces
     found = spoil(frame, preprocessing, kind, np.random.default_rng(0), severity=2.0)
     before, after = (f.rgb[found.mask].astype(np.float64) ** 2 for f in (frame, found.frame))  # linear
     ratio = after.mean(axis=0) / before.mean(axis=0)
-    assert ratio[1] == pytest.approx(ratio[0], rel=0.05), "blue is dark, and a highlight is white"
+    assert ratio[1] == pytest.approx(ratio[0], rel=0.15), "blue is dark, and a highlight is white"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from rich.console import Console
 from edge.commands.common import ended_by_errors
 from edge.errors import ConfigError
 from edge.strict_yaml import load_strict_yaml
+from train.choosing import Candidates, choose
+from train.commands.choice_table import show_choice
 from train.commands.data_options import (
     LIGHT,
     Category,
@@ -86,6 +88,10 @@ def train(
         MethodName | None, typer.Option(help="Overrides the configuration's; by default msd.")
     ] = None,
     scales: Annotated[str | None, typer.Option(help="Overrides the scales of msd; 1 alone is AST.")] = None,
+    choose_from: Annotated[
+        Path | None,
+        typer.Option("--choose", help="YAML of candidates: train each, rank them on held-out good parts."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
     layout_file: LayoutFile = None,
     light: Light = LIGHT,
@@ -117,11 +123,27 @@ def train(
             depth_scale=depth_scale,
         )
         dataset = open_dataset(data, layout, category, chosen.held_out_share, options)
+        features = cache_of(cache, cache_gb, none=no_cache)
+        if choose_from is not None:
+            choice = choose(
+                dataset,
+                chosen,
+                load_strict_yaml(choose_from, Candidates),
+                out,
+                cache=features,
+                progress=Bars(),
+                workers=workers,
+                resume=resume,
+                checkpoint_steps=checkpoint_steps,
+            )
+            if workers.is_first:
+                show_choice(choice, out, as_json=as_json)
+            return
         info = train_run(
             dataset,
             chosen,
             out,
-            cache=cache_of(cache, cache_gb, none=no_cache),
+            cache=features,
             progress=Bars(),
             note={},
             workers=workers,
