@@ -18,7 +18,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("edge", "train", "export")
 MAY_IMPORT = {"edge": {"edge"}, "train": {"train", "edge"}, "export": {"export", "train", "edge"}}
-WORKSTATION = ("torch", "torchvision", "timm", "FrEIA", "sklearn", "onnx", "onnxscript", "safetensors")
+WORKSTATION = (
+    "torch",
+    "torchvision",
+    "timm",
+    "FrEIA",
+    "lightning_fabric",
+    "sklearn",
+    "onnx",
+    "onnxscript",
+    "safetensors",
+)
 
 
 def module_of(path: Path) -> str:
