@@ -20,6 +20,7 @@ from edge.camera.config import CameraConfig
 from edge.config import load_rig_config
 from edge.strict_yaml import load_strict_yaml
 from train.bed import BedNoise
+from train.benchmark.methods import chosen_methods
 from train.choosing import Candidates, patched
 from train.config import TrainConfig
 from train.datasets.layout import FolderLayout
@@ -29,7 +30,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"<!-- table: ([\w.]+) -->\n\n((?:\|.*\n)+)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-YAML_KINDS = ("camera", "candidates", "layout", "manifest", "rig", "train config")
+YAML_KINDS = ("camera", "candidates", "layout", "manifest", "methods", "rig", "train config")
 PYTHON_KINDS = ("names", "runs")
 
 
@@ -75,6 +76,13 @@ def test_candidates_change_what_there_is(text: str, tmp_path: Path) -> None:
     candidates = load_strict_yaml(tmp_path / "candidates.yaml", Candidates)
     configs = [patched(TrainConfig(), name, patch) for name, patch in candidates.root.items()]
     assert len({config.model_dump_json() for config in configs}) == len(configs)
+
+
+@pytest.mark.parametrize("text", of_kind("yaml", "methods"))
+def test_methods_of_a_benchmark_are_such(text: str, tmp_path: Path) -> None:
+    (tmp_path / "methods.yaml").write_text(text, encoding="utf-8")
+    methods = chosen_methods([str(tmp_path / "methods.yaml")], TrainConfig())
+    assert len({config.model_dump_json() for config in methods.values()}) == len(methods)
 
 
 @pytest.mark.parametrize("text", of_kind("yaml", "train config"))
@@ -170,6 +178,7 @@ def test_there_are_tables_and_blocks() -> None:
         "candidates",
         "layout",
         "manifest",
+        "methods",
         "train config",
     }
 

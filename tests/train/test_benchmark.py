@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -20,13 +20,15 @@ from typer.testing import CliRunner
 
 from edge.commands.common import INTERRUPTED
 from edge.errors import ConfigError, TrainingError
+from tests.browser import needs_chromium, opened
 from tests.small_run import TINY
 from tests.train.benchmark_runs import Command, Here, kill_group, tiny_yaml
 from tests.train.trees import captures_tree, eyecandies_tree, mvtec3d_tree, pdreal_tree
-from train.benchmark.bench import Benchmark
+from train.benchmark.bench import Benchmark, Failed
 from train.benchmark.job import DataSource, Workshop
 from train.benchmark.methods import chosen_methods
 from train.benchmark.plan import plan_benchmark
+from train.benchmark.pool import Failure
 from train.benchmark.store import ResultStore
 from train.commands.benchmark import app
 from train.datasets import DatasetOptions, Format
@@ -53,7 +55,7 @@ def run_here(source: DataSource, out: Path, **changes: Any) -> Benchmark:
     plan = plan_benchmark(source, **(asked | changes))
     store = ResultStore(out)
     with store.locked():
-        benchmark = Benchmark(plan, store, "the tree")
+        benchmark = Benchmark(plan, store, "the <tree>")
         benchmark.run(Here(Workshop(out=out, cache=out / "cache")), lambda outcome: None)
         benchmark.write()
     return benchmark
@@ -94,14 +96,42 @@ def test_a_tree_in_each_layout_gives_a_table(
     assert all(row["train_seconds"] > 0 for row in rows)
 
 
-def test_few_parts_give_the_rows_of_the_curve(tmp_path: Path, captures: Path) -> None:
+@pytest.fixture(scope="module")
+def benchmark_page(tmp_path_factory: pytest.TempPathFactory, captures: Path) -> Path:
+    """Of one category with few and with all parts."""
+    out = tmp_path_factory.mktemp("few parts")
     source = DataSource(captures, "captures", DatasetOptions(test_lots="test*"))
-    run_here(source, tmp_path, categories=["b"], seeds=[0], parts=[6, None])
-    rows = load_rows(tmp_path / "results.json")
+    benchmark = run_here(source, out, categories=["b"], seeds=[0], parts=[6, None])
+    benchmark.failed.append(Failed(benchmark.plan.jobs[0], Failure("its worker <died>")))
+    benchmark.write()
+    return out / "benchmark.html"
+
+
+def test_few_parts_give_the_rows_of_the_curve(benchmark_page: Path) -> None:
+    folder = benchmark_page.parent
+    rows = load_rows(folder / "results.json")
     assert [(row.method, row.parts) for row in rows] == [(BANK, 6), (BANK, 9)]
-    told = (tmp_path / "table.md").read_text()
-    assert "## I-AUROC, 6 good parts" in told
-    assert "## I-AUROC, 6 good parts to train on" in told  # of nine, three are held out
+    told = (folder / "table.md").read_text()
+    assert "## I-AUROC, 6 good parts\n" in told
+    assert "## I-AUROC, all 9 good parts\n" in told
+
+
+@needs_chromium
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_a_browser_shows_the_page_and_asks_nobody(
+    benchmark_page: Path, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    with opened(benchmark_page, width=width, scheme=scheme) as shown:
+        assert shown.complaints == []
+        assert shown.requests == [benchmark_page.as_uri()]
+        assert shown.overflow_px() <= 0
+        assert shown.page.locator("h1").inner_text() == "the <tree>"
+        assert shown.page.locator("svg.drawing").count() == 2
+        rows = json.loads((benchmark_page.parent / "results.json").read_text())
+        head = shown.page.locator("#means table").first.locator("tbody tr td").first
+        assert head.inner_text() == f"{rows[0]['i_auroc']:.3f}"
+        assert "its worker <died>" in shown.page.locator("#failed").inner_text()
 
 
 def test_a_failing_job_is_listed_and_stops_no_other(

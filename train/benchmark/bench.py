@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from train.benchmark.job import Job, JobResult
+from train.benchmark.page import page
 from train.benchmark.plan import Plan
 from train.benchmark.pool import Failure, Outcome, Pool
 from train.benchmark.published import published_for
@@ -73,6 +74,8 @@ class Benchmark:
         as_data = [row.model_dump(mode="json") for row in rows]
         self._store.write(folder / "results.json", json.dumps(as_data, indent=1) + "\n")
         self._store.write(folder / "results.csv", _csv(as_data))
+        failed = [(failed.job.label, failed.failure.error) for failed in self.failed]
+        self._store.write(folder / "benchmark.html", page(self.title, self.plan, rows, found, failed))
 
 
 def _csv(rows: Sequence[dict[str, object]]) -> str:

@@ -37,9 +37,13 @@ class Published(_Section):
     categories: int = Field(ge=1)
     rows: tuple[PublishedRow, ...]
 
+    def beside(self, method: str) -> PublishedRow | None:
+        """The row of the method that this preset is; None where nothing is published of it."""
+        return next((row for row in self.rows if row.beside == method), None)
+
     def text_beside(self, method: str, figure: str) -> str:
-        """The figure of the row that is published of this preset; – where none is."""
-        row = next((row for row in self.rows if row.beside == method), None)
+        """A figure of that row; – where there is none."""
+        row = self.beside(method)
         value: float | None = None if row is None else getattr(row, figure)
         return "–" if value is None else f"{value:.3f}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,11 +32,13 @@ class Table:
     columns: tuple[str, ...]
     lines: tuple[tuple[str, tuple[str, ...]], ...]
     note: str = ""
+    strong: tuple[str, ...] = ()
+    """Names of lines that matter more."""
 
 
 def tables(plan: Plan, rows: Sequence[Row], published: Published | None) -> tuple[Table, ...]:
-    """For each number of good parts: each figure by category, then by type; then what was published."""
-    made: list[Table] = []
+    """Means first; each figure by category, then by type, per number of parts; the published; the cost."""
+    made = [_summary(plan, there, parts, published) for parts, there in of_parts(plan, rows).items()]
     for parts, there in of_parts(plan, rows).items():
         said = _parts_said(parts, there)
         for figure, name in FIGURES.items():
@@ -48,7 +51,46 @@ def tables(plan: Plan, rows: Sequence[Row], published: Published | None) -> tupl
                 made.append(table)
     if published is not None:
         made.append(_published(published))
+    made.append(_cost(plan, rows))
     return tuple(made)
+
+
+def _summary(plan: Plan, rows: Sequence[Row], parts: int | None, published: Published | None) -> Table:
+    """Methods as lines, each with the means over all categories."""
+    lines = []
+    for method in plan.methods:
+        cells = (mean_cell(rows, plan.seeds, method, plan.categories, figure) for figure in FIGURES)
+        lines.append((method, tuple(map(_text, cells))))
+        beside = published.beside(method) if published is not None and parts is None else None
+        if beside is not None:
+            values = (getattr(beside, figure, None) for figure in FIGURES)
+            lines.append((f"{beside.method}, published", tuple(map(_plain, values))))
+    count = len(plan.categories)
+    of = plan.categories[0] if count == 1 else f"Mean over {count} categories"
+    # Told apart from the published lines, where there are any.
+    strong = plan.methods if len(lines) > len(plan.methods) else ()
+    return Table(f"{of}{_parts_said(parts, rows)}", tuple(FIGURES.values()), tuple(lines), strong=strong)
+
+
+def _cost(plan: Plan, rows: Sequence[Row]) -> Table:
+    lines = []
+    for parts, there in of_parts(plan, rows).items():
+        for method in plan.methods:
+            own = [row for row in there if row.method == method]
+            if own:
+                steps = ", ".join(f"{phase} {count}" for phase, count in own[0].steps.items())
+                lines.append(
+                    (
+                        method if parts is None else f"{method}, {parts} parts",
+                        (
+                            f"{statistics.fmean(row.train_seconds for row in own):.1f}",
+                            f"{statistics.fmean(row.evaluate_seconds for row in own):.1f}",
+                            steps or "–",
+                        ),
+                    )
+                )
+    note = "Means over categories and seeds, of jobs as they ran beside each other; steps of the first job."
+    return Table("Cost", ("training, s", "evaluation, s", "steps"), tuple(lines), note)
 
 
 def markdown(title: str, found: Sequence[Table], notes: Sequence[str]) -> str:
@@ -57,7 +99,9 @@ def markdown(title: str, found: Sequence[Table], notes: Sequence[str]) -> str:
     for table in found:
         head = ["", *table.columns]
         lines = [_line(head), _line(["---", *["---:"] * len(table.columns)])]
-        lines += [_line([name, *texts]) for name, texts in table.lines]
+        lines += [
+            _line([f"**{name}**" if name in table.strong else name, *texts]) for name, texts in table.lines
+        ]
         blocks += [f"## {table.title}", *([table.note] if table.note else []), "\n".join(lines)]
     return "\n\n".join(blocks) + "\n"
 
@@ -73,10 +117,10 @@ def _text(cell: Cell | None) -> str:
 def _parts_said(parts: int | None, rows: Sequence[Row]) -> str:
     if parts is not None:
         return f", {parts} good parts"
-    counts = sorted({row.train_parts for row in rows})
+    counts = sorted({row.parts for row in rows})
     if not counts:
-        return ""
-    return f", {counts[0] if len(counts) == 1 else f'{counts[0]} to {counts[-1]}'} good parts to train on"
+        return ", all good parts"
+    return f", all {counts[0] if len(counts) == 1 else f'{counts[0]} to {counts[-1]}'} good parts"
 
 
 def _by_category(
@@ -88,12 +132,12 @@ def _by_category(
     ]
     if len(plan.categories) > 1:
         means = (mean_cell(rows, plan.seeds, m, plan.categories, figure) for m in plan.methods)
-        lines.append(("**mean**", tuple(map(_text, means))))
+        lines.append(("mean", tuple(map(_text, means))))
     if published is not None and figure in _PUBLISHED_FIGURES:
         texts = tuple(published.text_beside(method, figure) for method in plan.methods)
         if any(text != "–" for text in texts):
             lines.append((f"published, mean of {published.categories}", texts))
-    return Table(title, plan.methods, tuple(lines))
+    return Table(title, plan.methods, tuple(lines), strong=("mean",))
 
 
 def _by_type(plan: Plan, rows: Sequence[Row], figure: str, title: str) -> Table:

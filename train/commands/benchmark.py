@@ -200,7 +200,7 @@ def _tell(benchmark: Benchmark, as_json: bool) -> None:
             for column in found.columns:
                 table.add_column(column, justify="right")
             for name, texts in found.lines:
-                table.add_row(name.replace("*", ""), *texts)
+                table.add_row(name, *texts, style="bold" if name in found.strong else None)
             Console().print(table)
     if benchmark.failed:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
