@@ -14,6 +14,7 @@ from typing_extensions import Self
 from edge.bundle import ANOMALY_MAP, StageSpec
 from edge.errors import TrainingError
 from edge.preprocessing import Preprocessing, tensor_shapes
+from train.cell_scale import CellScale, OnCells, fit_cell_scale
 from train.coreset import greedy_coreset, project
 from train.features import Backbone, BackboneConfig, load_backbone
 from train.good_parts import GoodParts
@@ -34,7 +35,8 @@ class MemoryBankConfig(BaseModel):
     square). Of the good parts' foreground cells, at most `max_candidates` drawn at random, a greedy coreset
     of `coreset_share` is kept, at most `max_rows`; it is chosen in `projection` dimensions. With
     `reweighting_neighbours` k > 0 the map is multiplied by PatchCore's weight of its highest cell
-    (Eq. 7), over the k bank rows nearest to the one that it matched.
+    (Eq. 7), over the k bank rows nearest to the one that it matched. With `normalise_cells` each cell of the
+    map is divided by how far good parts held out stray there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -51,6 +53,7 @@ class MemoryBankConfig(BaseModel):
     projection: int | None = Field(default=128, ge=1)
     reweighting_neighbours: int = Field(default=0, ge=0)
     position_weight: float = Field(default=0.0, ge=0)
+    normalise_cells: bool = False
 
     @model_validator(mode="after")
     def _sane(self) -> Self:
@@ -177,6 +180,7 @@ class MemoryBankModel(Method):
         self._backbone = [backbone]  # in a list, so that its weights are not taken for ours
         channels = input_channels(config.inputs, preprocessing, backbone)
         self.bank = Bank(config, channels, preprocessing.map_cells)
+        self.cell_scale = CellScale(preprocessing.map_cells) if config.normalise_cells else None
 
     @property
     def label(self) -> str:
@@ -196,7 +200,7 @@ class MemoryBankModel(Method):
                 inputs={tensor: tensor for tensor in (*parts, "mask")},
                 outputs={ANOMALY_MAP: ANOMALY_MAP},
             ),
-            self.bank,
+            self.bank if self.cell_scale is None else OnCells(self.bank, self.cell_scale),
             {**parts, "mask": mask},
         )
         return (*backbone_stages(config.inputs, self.preprocessing, backbone), bank)
@@ -212,6 +216,8 @@ class MemoryBankModel(Method):
             chosen = greedy_coreset(project(rows, config.projection, seed), count, advance)
         self.bank.set_rows(rows[chosen])
         self.eval()
+        if self.cell_scale is not None:
+            fit_cell_scale(self.cell_scale, self, good)
         return {}
 
     def _candidates(self, views: Views, seed: int) -> Tensor:

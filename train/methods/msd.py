@@ -11,6 +11,7 @@ from typing_extensions import Self
 
 from edge.bundle import ANOMALY_MAP, StageSpec
 from edge.preprocessing import Preprocessing, tensor_shapes
+from train.cell_scale import CellScale, OnCells, fit_cell_scale
 from train.distillation import Distance, DistillationConfig
 from train.early_stopping import EarlyStopping, EarlyStoppingConfig
 from train.features import Backbone, BackboneConfig, load_backbone
@@ -39,7 +40,8 @@ class MsdConfig(_Section):
     `inputs` names what teacher and student see: `image` and `normals` through the backbone, `z` as it is.
     `rotations` shows each training part at that many angles, evenly spread over the circle. `likelihood`
     says over what the teacher's loss is averaged, `distillation` how the student's is made, `early_stopping`
-    when its training ends.
+    when its training ends. With `normalise_cells` each cell of the map is divided by how far good parts
+    held out stray there.
     """
 
     name: Literal["msd"] = "msd"
@@ -54,6 +56,7 @@ class MsdConfig(_Section):
     student_optimiser: OptimiserConfig = OptimiserConfig(steps=150)
     distillation: DistillationConfig = DistillationConfig()
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
+    normalise_cells: bool = False
 
     @model_validator(mode="after")
     def _inputs_once(self) -> Self:
@@ -83,6 +86,7 @@ class MsdModel(Method):
         self.teacher = Teacher(config.teacher, channels, cells)
         self.student = Student(config.student, channels, cells)
         self.distance = Distance(squared=config.distillation.map_mask == "twice")
+        self.cell_scale = CellScale(cells) if config.normalise_cells else None
 
     @property
     def label(self) -> str:
@@ -116,7 +120,7 @@ class MsdModel(Method):
                 inputs={"teacher": "teacher_out", "student": "student_out", "mask": "mask"},
                 outputs={ANOMALY_MAP: ANOMALY_MAP},
             ),
-            self.distance,
+            self.distance if self.cell_scale is None else OnCells(self.distance, self.cell_scale),
             {
                 "teacher": latent,
                 "student": latent,
@@ -158,6 +162,8 @@ class MsdModel(Method):
                 watch=watch,
             )
         self.eval()
+        if self.cell_scale is not None:
+            fit_cell_scale(self.cell_scale, self, good)
         figures = {} if watch is None else {"student on the probe": tuple(watch.figures)}
         return {"teacher": teacher, "student": student, **figures}
 
