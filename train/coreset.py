@@ -35,7 +35,7 @@ def greedy_coreset(rows: Tensor, count: int, step_done: Callable[[int], None]) -
 
 
 def project(rows: Tensor, dimensions: int | None, seed: int) -> Tensor:
-    """Rows (N, C) in fewer dimensions, distances nearly kept (sparse random projection); unchanged for None."""
+    """Rows (N, C) in fewer dimensions, distances nearly kept (sparse random projection); None keeps all."""
     if dimensions is None or dimensions >= rows.shape[1]:
         return rows
     projection = SparseRandomProjection(dimensions, random_state=seed, dense_output=True)

@@ -64,13 +64,12 @@ class GoodParts:
         self._cache = cache
         self._files = 0
 
-    def views(self, inputs: Sequence[Modality], rotations: int, backbone: Backbone) -> Views:
-        """The parts to train on, each at `rotations` angles spread evenly over the circle."""
-        angles_deg = [360.0 * k / rotations for k in range(rotations)]
+    def views(self, inputs: Sequence[Modality], angles_deg: Sequence[float], backbone: Backbone) -> Views:
+        """The parts to train on, each turned by each of these angles from how the device will see it."""
         file = self.new_file("views")
         workers = self.loop.workers
         mine = len(workers.share(len(self.train)))
-        with self.progress.task("features", mine * rotations) as advance:
+        with self.progress.task("features", mine * len(angles_deg)) as advance:
             return views_of(
                 self.train,
                 self.preprocessing,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from edge.bundle import StageSpec
@@ -13,9 +14,26 @@ from edge.preprocessing import Preprocessing, tensor_shapes
 from train.features import Backbone
 from train.stages import Stage
 
-__all__ = ["Assemble", "Modality", "OnAssembled", "backbone_stages", "input_channels", "input_examples"]
+__all__ = [
+    "Assemble",
+    "Jitter",
+    "Modality",
+    "OnAssembled",
+    "angles_of",
+    "backbone_stages",
+    "input_channels",
+    "input_examples",
+]
 
 Modality = Literal["image", "normals", "z"]
+
+Jitter = Annotated[tuple[float, ...], Field(min_length=1)]
+"""Degrees by which parts are turned from how the device sees them; 0 among them, or none is seen so."""
+
+
+def angles_of(rotations: int, jitter_deg: Sequence[float]) -> tuple[float, ...]:
+    """Each of `rotations` angles, spread evenly over the circle, and beside it each jitter."""
+    return tuple(360.0 * k / rotations + jitter for k in range(rotations) for jitter in jitter_deg)
 
 
 class Assemble(nn.Module):
@@ -65,7 +83,7 @@ def input_channels(inputs: Sequence[Modality], preprocessing: Preprocessing, bac
 def input_examples(
     inputs: Sequence[Modality], preprocessing: Preprocessing, backbone: Backbone
 ) -> Mapping[str, Tensor]:
-    """Name of the tensor that holds each input → an example of its shape: features of a picture, z as it is."""
+    """Tensor that holds each input → an example of its shape: features of a picture, z as it is."""
     cells = preprocessing.map_cells
     features = torch.zeros(1, backbone.channels, cells, cells)
     z = torch.zeros(tensor_shapes(preprocessing)["z"][1])

@@ -67,9 +67,10 @@ def _look(grey: npt.NDArray[np.uint8], part: Mask, way: Upright) -> _Vector:
     picture = view.take(grey, _SIDE).astype(np.float64)  # (s, s)
     seen = np.where(inside, picture - picture[inside].mean(), 0.0)
     outline = inside - inside.mean()
-    return np.concatenate([_unit(seen), _unit(outline)]) / np.sqrt(2.0)
+    both: _Vector = np.concatenate([_unit(seen), _unit(outline)]) / np.sqrt(2.0)
+    return both
 
 
 def _unit(values: npt.NDArray[np.float64]) -> _Vector:
     length = float(np.linalg.norm(values))
-    return np.asarray(values.ravel() / max(length, 1e-12))
+    return np.asarray(values.ravel() / max(length, 1e-12), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The memory bank: the distance of each cell to the nearest cell of good parts (PatchCore, Roth et al., CVPR 2022)."""
+"""The memory bank: each cell's distance to the nearest cell of good parts (PatchCore, Roth, CVPR 2022)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ from train.cell_scale import CellScale, OnCells, fit_cell_scale
 from train.coreset import greedy_coreset, project
 from train.features import Backbone, BackboneConfig, load_backbone
 from train.good_parts import GoodParts
-from train.inputs import Assemble, Modality, backbone_stages, input_channels, input_examples
+from train.inputs import (
+    Assemble,
+    Jitter,
+    Modality,
+    angles_of,
+    backbone_stages,
+    input_channels,
+    input_examples,
+)
 from train.methods.method import FittedCurves, Method
 from train.stages import Stage
 from train.views import Views
@@ -31,8 +39,8 @@ _CHUNK_ROWS = 4096
 class MemoryBankConfig(BaseModel):
     """The memory bank.
 
-    `inputs` as for the distillation. Each cell is averaged with its surroundings (`neighbourhood` cells
-    square). Of the good parts' foreground cells, at most `max_candidates` drawn at random, a greedy coreset
+    `inputs`, `rotations` and `jitter_deg` as for the distillation. Each cell is averaged with its
+    surroundings (`neighbourhood` cells square). Of the good parts' foreground cells, at most `max_candidates` drawn at random, a greedy coreset
     of `coreset_share` is kept, at most `max_rows`; it is chosen in `projection` dimensions. With
     `reweighting_neighbours` k > 0 the map is multiplied by PatchCore's weight of its highest cell
     (Eq. 7), over the k bank rows nearest to the one that it matched. With `normalise_cells` each cell of the
@@ -44,6 +52,7 @@ class MemoryBankConfig(BaseModel):
     name: Literal["memory-bank"] = "memory-bank"
     inputs: tuple[Modality, ...] = Field(default=("image", "normals"), min_length=1)
     rotations: int = Field(default=1, ge=1)
+    jitter_deg: Jitter = (0.0,)
     standardise: bool = True
     backbone: BackboneConfig = BackboneConfig()
     neighbourhood: int = Field(default=3, ge=1)
@@ -62,6 +71,11 @@ class MemoryBankConfig(BaseModel):
         if self.neighbourhood % 2 == 0:
             raise ValueError(f"neighbourhood is {self.neighbourhood}, must be odd: a cell has a middle")
         return self
+
+    @property
+    def angles_deg(self) -> tuple[float, ...]:
+        """The angles at which each part is shown in training."""
+        return angles_of(self.rotations, self.jitter_deg)
 
     def check_cells(self, cells: int) -> None:
         """Any map will do."""
@@ -111,7 +125,8 @@ class Bank(nn.Module):
         if k:
             if len(rows) <= k:
                 raise TrainingError(
-                    f"the bank has {len(rows)} rows, too few for reweighting_neighbours {k}; raise coreset_share"
+                    f"the bank has {len(rows)} rows, too few for reweighting_neighbours {k}; raise "
+                    "coreset_share"
                 )
             near = [
                 torch.cdist(part, rows)
@@ -207,7 +222,7 @@ class MemoryBankModel(Method):
 
     def fit(self, good: GoodParts, seed: int) -> FittedCurves:
         config = self.config
-        views = good.views(config.inputs, config.rotations, self._backbone[0])
+        views = good.views(config.inputs, config.angles_deg, self._backbone[0])
         if config.standardise:
             self.bank.assemble.set(*views.foreground_statistics())
         rows = self._candidates(views, seed)  # (K, C)

@@ -17,7 +17,16 @@ from train.early_stopping import EarlyStopping, EarlyStoppingConfig
 from train.features import Backbone, BackboneConfig, load_backbone
 from train.fitting import fit_student, fit_teacher, teacher_targets
 from train.good_parts import GoodParts
-from train.inputs import Assemble, Modality, OnAssembled, backbone_stages, input_channels, input_examples
+from train.inputs import (
+    Assemble,
+    Jitter,
+    Modality,
+    OnAssembled,
+    angles_of,
+    backbone_stages,
+    input_channels,
+    input_examples,
+)
 from train.methods.method import FittedCurves, Method
 from train.optimiser import OptimiserConfig
 from train.probe import probe_of
@@ -38,7 +47,8 @@ class MsdConfig(_Section):
     """Multi-scale distillation.
 
     `inputs` names what teacher and student see: `image` and `normals` through the backbone, `z` as it is.
-    `rotations` shows each training part at that many angles, evenly spread over the circle. `likelihood`
+    `rotations` shows each training part at that many angles, evenly spread over the circle, and `jitter_deg`
+    at each of these beside them. `likelihood`
     says over what the teacher's loss is averaged, `distillation` how the student's is made, `early_stopping`
     when its training ends. With `normalise_cells` each cell of the map is divided by how far good parts
     held out stray there.
@@ -47,6 +57,7 @@ class MsdConfig(_Section):
     name: Literal["msd"] = "msd"
     inputs: tuple[Modality, ...] = Field(default=("image",), min_length=1)
     rotations: int = Field(default=1, ge=1)
+    jitter_deg: Jitter = (0.0,)
     standardise: bool = True
     backbone: BackboneConfig = BackboneConfig()
     teacher: TeacherConfig = TeacherConfig()
@@ -63,6 +74,11 @@ class MsdConfig(_Section):
         if len(set(self.inputs)) != len(self.inputs):
             raise ValueError(f"inputs {list(self.inputs)} name one thing twice")
         return self
+
+    @property
+    def angles_deg(self) -> tuple[float, ...]:
+        """The angles at which each part is shown in training."""
+        return angles_of(self.rotations, self.jitter_deg)
 
     def check_cells(self, cells: int) -> None:
         """Raises `ValueError` where the scales don't fit a map of that many cells."""
@@ -131,7 +147,7 @@ class MsdModel(Method):
 
     def fit(self, good: GoodParts, seed: int) -> FittedCurves:
         config = self.config
-        views = good.views(config.inputs, config.rotations, self._backbone[0])
+        views = good.views(config.inputs, config.angles_deg, self._backbone[0])
         if config.standardise:
             self.assemble.set(*views.foreground_statistics())
         steps = [o.total_steps(len(views)) for o in (config.teacher_optimiser, config.student_optimiser)]
