@@ -210,9 +210,9 @@ def test_the_device_gets_a_graph_of_fixed_shapes_and_known_operations(
     used = {node.op_type for node in graph.node}
     # Nothing whose shape depends on values, and nothing that loops or branches: TensorRT takes them all.
     assert used <= {
-        "Add", "ArgMax", "ArgMin", "AveragePool", "Clip", "Concat", "Div", "Exp", "Gather", "GatherND", "Less",
-        "MatMul", "Min", "Mul", "Pow", "Reciprocal", "ReduceL2", "ReduceMax", "ReduceMin", "ReduceSum", "Reshape",
-        "Slice", "Sqrt", "Sub", "Transpose", "Unsqueeze", "Where",
+        "Add", "ArgMax", "ArgMin", "AveragePool", "Clip", "Concat", "Div", "Exp", "Gather", "GatherND",
+        "Less", "MatMul", "Min", "Mul", "Pow", "Reciprocal", "ReduceL2", "ReduceMax", "ReduceMin",
+        "ReduceSum", "Reshape", "Slice", "Sqrt", "Sub", "Transpose", "Unsqueeze", "Where",
     }  # fmt: skip
     for value in (*graph.value_info, *graph.input, *graph.output):
         assert all(side.dim_value > 0 for side in value.type.tensor_type.shape.dim), value.name

@@ -93,7 +93,7 @@ class FusionModel(Method):
         return tuple(by_sha256.values())
 
     def stages(self) -> tuple[Stage, ...]:
-        first = self.backbones()[0].sha256
+        prefixes = {self.backbones()[0].sha256: ""}  # of a backbone: one file, whoever asks for it first
         shared: dict[tuple[str, str], dict[str, str]] = {}
         stages: list[Stage] = []
         for label, member in self._named():
@@ -101,7 +101,7 @@ class FusionModel(Method):
             for stage in member.stages():
                 prefix = f"{label}_"
                 if isinstance(stage.module, Backbone):
-                    prefix = "" if stage.module.sha256 == first else prefix
+                    prefix = prefixes.setdefault(stage.module.sha256, prefix)
                     (picture,) = stage.spec.inputs.values()
                     key = (stage.module.sha256, picture)
                     if key in shared:  # an earlier member runs this backbone on this picture
