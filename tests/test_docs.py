@@ -21,7 +21,7 @@ from edge.config import load_rig_config
 from edge.strict_yaml import load_strict_yaml
 from train.bed import BedNoise
 from train.benchmark.methods import chosen_methods
-from train.choosing import Candidates, patched
+from train.choosing import Candidates, candidate_config
 from train.config import TrainConfig
 from train.datasets.layout import FolderLayout
 
@@ -74,7 +74,7 @@ def test_rigs_are_rigs(text: str, tmp_path: Path) -> None:
 def test_candidates_change_what_there_is(text: str, tmp_path: Path) -> None:
     (tmp_path / "candidates.yaml").write_text(text, encoding="utf-8")
     candidates = load_strict_yaml(tmp_path / "candidates.yaml", Candidates)
-    configs = [patched(TrainConfig(), name, patch) for name, patch in candidates.root.items()]
+    configs = [candidate_config(TrainConfig(), name, patch) for name, patch in candidates.root.items()]
     assert len({config.model_dump_json() for config in configs}) == len(configs)
 
 

@@ -10,10 +10,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, JsonValue, RootModel, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, JsonValue, RootModel, field_validator
 
 from edge.camera.sample import Sample
 from edge.errors import ConfigError, DatasetError, TrainingError
@@ -25,26 +25,25 @@ from train.evaluation import Predictor, evaluate, predictor_of_run
 from train.feature_cache import FeatureCache
 from train.good_parts import Progress
 from train.loop.workers import Workers
+from train.patching import Patch, patched_config
 from train.probe import ProbeConfig, probe_of
 from train.resolving import resolve_plan
 from train.training import CHECKPOINT_STEPS, train_run
 
-__all__ = ["Candidates", "Choice", "ProbeFigures", "choose", "patched", "probe_figures"]
+__all__ = ["Candidates", "Choice", "ProbeFigures", "candidate_config", "choose", "probe_figures"]
 
 CHOICE_FILE = "choice.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-Patch = dict[str, JsonValue]
 
-
-class Candidates(RootModel[dict[str, Patch]]):
+class Candidates(RootModel[dict[str, dict[str, JsonValue]]]):
     """Name → what a candidate changes of the configuration; `{}` changes nothing."""
 
     model_config = ConfigDict(frozen=True)
 
     @field_validator("root")
     @classmethod
-    def _can_be_folders(cls, root: dict[str, Patch]) -> dict[str, Patch]:
+    def _can_be_folders(cls, root: dict[str, dict[str, JsonValue]]) -> dict[str, dict[str, JsonValue]]:
         if not root:
             raise ValueError("names no candidate")
         wrong = [name for name in root if not _NAME.fullmatch(name)]
@@ -109,7 +108,7 @@ def choose(
     candidate's configuration is wrong, before anything is trained, and as `train_run`.
     """
     workers = workers or Workers()
-    configs = {name: patched(base, name, patch) for name, patch in candidates.root.items()}
+    configs = {name: candidate_config(base, name, patch) for name, patch in candidates.root.items()}
     for name, config in configs.items():
         run = out / name
         if resume and (run / MODEL_FILE).exists():
@@ -144,32 +143,14 @@ def choose(
     return choice
 
 
-def patched(base: TrainConfig, name: str, patch: Mapping[str, JsonValue]) -> TrainConfig:
+def candidate_config(base: TrainConfig, name: str, patch: Patch) -> TrainConfig:
     """The configuration with a candidate's changes; raises `ConfigError`.
 
     Another method than the base's begins from that method's defaults.
     """
-    values = base.model_dump()
     if "held_out_share" in patch:
         raise ConfigError(f"candidate {name!r}: held_out_share must be the same for all; set it in --config")
-    method = patch.get("method")
-    if isinstance(method, dict) and method.get("name", base.method.name) != base.method.name:
-        values["method"] = {}
-    try:
-        return TrainConfig.model_validate(_merged(values, patch))
-    except ValidationError as error:
-        said = "; ".join(
-            f"{'.'.join(str(key) for key in mistake['loc'])}: {mistake['msg']}" for mistake in error.errors()
-        )
-        raise ConfigError(f"candidate {name!r}: {said}") from error
-
-
-def _merged(values: Mapping[str, object], patch: Mapping[str, JsonValue]) -> dict[str, object]:
-    merged = dict(values)
-    for key, new in patch.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
-    return merged
+    return patched_config(base, [patch], f"candidate {name!r}")
 
 
 def _check_same(run: Path, config: TrainConfig) -> None:

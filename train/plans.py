@@ -112,9 +112,9 @@ def _tenths_mm(length_m: float) -> float:
 class PreprocessingPlan(_Section):
     """`edge.preprocessing.Preprocessing`, before the training parts were looked at."""
 
-    image_px: int = 384
+    image_px: int = 512
     depth_px: int = 192
-    map_cells: int = 24
+    map_cells: int = 32
     hole_passes: int = 0
     framing: FramingPlan = FramingPlan()
     foreground: ForegroundPlan = ForegroundPlan()

@@ -13,13 +13,15 @@ from tests.train.benchmark_runs import Here
 from tests.train.trees import captures_tree
 from train.benchmark.bench import Benchmark
 from train.benchmark.job import DataSource, Job, Workshop
-from train.benchmark.methods import PRESETS, chosen_methods, patched
+from train.benchmark.methods import PRESETS, chosen_methods
 from train.benchmark.plan import Plan, parse_numbers, parse_parts, plan_benchmark
 from train.benchmark.store import ResultStore
 from train.benchmark.subset import with_parts
 from train.config import TrainConfig
 from train.datasets import DatasetOptions, name_of, open_dataset
 from train.evaluation import EvaluationOptions
+from train.methods import MemoryBankConfig
+from train.patching import patched
 
 CAPTURES = DatasetOptions(test_lots="test*")
 
@@ -60,7 +62,8 @@ def test_presets_differ_where_their_names_do() -> None:
     )
     assert getattr(methods["memory-bank-rgb"], "inputs") == ("image",)  # noqa: B009 a union's member
     assert getattr(methods["memory-bank-depth"], "inputs") == ("normals",)  # noqa: B009
-    assert getattr(methods["memory-bank"], "inputs") == ("image", "normals")  # noqa: B009
+    assert getattr(methods["memory-bank-rgb-depth"], "inputs") == ("image", "normals")  # noqa: B009
+    assert methods["memory-bank"] == MemoryBankConfig()
     assert getattr(methods["fusion"], "members") == (methods["msd"], methods["memory-bank"])  # noqa: B009
 
 

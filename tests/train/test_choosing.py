@@ -14,7 +14,7 @@ from edge.errors import ConfigError, TrainingError
 from edge.strict_yaml import load_strict_yaml
 from tests.small_run import TINY, NoBars
 from train.checkpoint import load_model
-from train.choosing import Candidates, Choice, choose, patched
+from train.choosing import Candidates, Choice, candidate_config, choose
 from train.datasets import DataSet
 from train.probe import ProbeConfig
 from train.views import FeatureCache
@@ -55,11 +55,11 @@ def test_the_better_one_is_first_and_nothing_is_trained_twice(tmp_path: Path, tr
 
 
 def test_a_patch_changes_what_it_names() -> None:
-    config = patched(TINY, "a", {"method": {"student": {"hidden": 24}}, "seed": 4})
+    config = candidate_config(TINY, "a", {"method": {"student": {"hidden": 24}}, "seed": 4})
     values = TINY.model_dump()
     values["method"]["student"]["hidden"] = 24
     assert config.model_dump() == {**values, "seed": 4}
-    bank = patched(TINY, "b", {"method": {"name": "memory-bank"}})
+    bank = candidate_config(TINY, "b", {"method": {"name": "memory-bank"}})
     assert bank.method.name == "memory-bank"
     assert bank.preprocessing == TINY.preprocessing
 

@@ -155,7 +155,7 @@ def test_any_of_the_inputs_will_do(inputs: list[str], channels: int) -> None:
     method = MsdConfig.model_validate(
         {"inputs": inputs, "teacher": {"hidden": 4, "kernels": [3]}, "student": {"hidden": 8, "blocks": 1}}
     )
-    plan = PreprocessingPlan.model_validate({"image_px": 96, "framing": {"mode": "whole"}})
+    plan = PreprocessingPlan.model_validate({"image_px": 96, "map_cells": 24, "framing": {"mode": "whole"}})
     numbers = {"part_threshold_m": 0.005, "mask_threshold_m": 0.004, "closing_px": 1}
     foreground = plan.foreground.model_copy(update=numbers).resolve(None)
     model = MsdModel(method, plan.resolve(foreground, None), seed=0)

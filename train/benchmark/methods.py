@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from edge.errors import ConfigError
 from edge.strict_yaml import load_strict_yaml
 from train.config import TrainConfig
+from train.patching import Patch, patched_config
 
-__all__ = ["DEFAULT_METHODS", "PRESETS", "chosen_methods", "method_config", "patched"]
-
-Patch = Mapping[str, Any]
+__all__ = ["DEFAULT_METHODS", "PRESETS", "chosen_methods", "method_config"]
 
 PRESETS: Mapping[str, Patch] = {
     "msd": {"method": {"name": "msd"}},
     "ast": {"method": {"name": "msd", "distillation": {"scales": [1]}}},
     "memory-bank-rgb": {"method": {"name": "memory-bank", "inputs": ["image"]}},
     "memory-bank-depth": {"method": {"name": "memory-bank", "inputs": ["normals"]}},
+    "memory-bank-rgb-depth": {"method": {"name": "memory-bank", "inputs": ["image", "normals"]}},
     "memory-bank": {"method": {"name": "memory-bank"}},
     "fusion": {"method": {"name": "fusion"}},
 }
@@ -29,7 +28,7 @@ PRESETS: Mapping[str, Patch] = {
 Where the base's method has other settings than the default, `fusion` takes them for its members.
 """
 
-DEFAULT_METHODS = tuple(PRESETS)
+DEFAULT_METHODS = tuple(name for name in PRESETS if name != "memory-bank")  # by default that of RGB
 
 _SUFFIXES = (".yaml", ".yml")
 _PRESET_KEY = "preset"
@@ -41,37 +40,9 @@ class _MethodsFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-def patched(values: Patch, patch: Patch) -> dict[str, Any]:
-    """`values` with those of `patch` in their place: mappings key by key, all else (lists, too) whole.
-
-    A `method` of another name replaces the method, whose keys would mean nothing to it.
-    """
-    result = dict(values)
-    for key, value in patch.items():
-        there = result.get(key)
-        if not isinstance(value, Mapping) or not isinstance(there, Mapping):
-            result[key] = value
-        elif key == "method" and value.get("name", there.get("name")) != there.get("name"):
-            result[key] = dict(value)
-        else:
-            result[key] = patched(there, value)
-    return result
-
-
 def method_config(base: TrainConfig, name: str, patches: Sequence[Patch]) -> TrainConfig:
     """`base` under the patches, one after the other; raises `ConfigError` naming the method and the key."""
-    values: dict[str, Any] = base.model_dump(mode="json")
-    for patch in patches:
-        values = patched(values, patch)
-    try:
-        return TrainConfig.model_validate(values)
-    except ValidationError as error:
-        said = "; ".join(
-            f"{'.'.join(str(part) for part in mistake['loc']) or 'the whole'}: "
-            f"{mistake['msg'].removeprefix('Value error, ')}"
-            for mistake in error.errors()
-        )
-        raise ConfigError(f"the method {name!r} does not make a training configuration: {said}") from error
+    return patched_config(base, patches, f"the method {name!r} does not make a training configuration")
 
 
 def chosen_methods(chosen: Sequence[str], base: TrainConfig) -> dict[str, TrainConfig]:

@@ -50,8 +50,8 @@ class MemoryBankConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Literal["memory-bank"] = "memory-bank"
-    inputs: tuple[Modality, ...] = Field(default=("image", "normals"), min_length=1)
-    rotations: int = Field(default=1, ge=1)
+    inputs: tuple[Modality, ...] = Field(default=("image",), min_length=1)
+    rotations: int = Field(default=4, ge=1)
     jitter_deg: Jitter = (0.0,)
     standardise: bool = True
     backbone: BackboneConfig = BackboneConfig()
