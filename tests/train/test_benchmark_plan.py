@@ -245,3 +245,11 @@ def test_two_benchmarks_do_not_share_a_folder(tmp_path: Path) -> None:
         pass
     with ResultStore(tmp_path).locked():
         pass
+
+
+def test_the_ablation_that_ships_differs_in_every_row() -> None:
+    path = Path(__file__).parents[2] / "train" / "configs" / "ablation.yaml"
+    methods = chosen_methods([str(path)], TrainConfig())
+    assert methods["msd"] == TrainConfig()
+    texts = [config.model_dump_json() for config in methods.values()]
+    assert len(set(texts)) == len(texts) > 30
