@@ -196,6 +196,34 @@ def test_killed_half_way_and_started_again_it_repeats_nothing(tmp_path: Path, ca
     assert Counter(line["key"] for line in command.started()) == expected
 
 
+def test_killed_within_a_training_it_goes_on_to_the_figures_of_one_that_was_not(
+    tmp_path: Path, captures: Path
+) -> None:
+    method = TINY.model_dump(mode="json")["method"]
+    method["student_optimiser"]["steps"] = 120
+    given = (
+        *("--data", str(captures), "--config", str(tiny_yaml(tmp_path, method=method))),
+        *("--methods", "msd", "--seeds", "0", "--categories", "a"),
+    )
+    whole, broken = Command(tmp_path / "whole", *given), Command(tmp_path / "broken", *given)
+    process = broken.start()
+    broken.wait_for(process, lambda: bool(list(broken.out.glob("work/*/run/checkpoint/student.*"))))
+    kill_group(process, signal.SIGKILL)
+    process.communicate()
+    assert broken.results() == {}
+
+    rows = [json.loads(command.call("--json").stdout)["rows"][0] for command in (broken, whole)]
+    gone_on, uninterrupted = rows
+    assert gone_on.pop("train_seconds") is None
+    assert uninterrupted.pop("train_seconds") > 0
+    for row in rows:
+        row.pop("evaluate_seconds")
+    assert gone_on == uninterrupted
+    assert list((broken.out / "work").glob("*")) == []
+    table = (broken.out / "table.md").read_text()
+    assert "| msd | – |" in table.partition("## Cost")[2]
+
+
 def test_a_worker_that_dies_costs_its_job_alone(tmp_path: Path, captures: Path) -> None:
     command = Command(
         tmp_path / "out",

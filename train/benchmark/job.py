@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,12 +21,13 @@ from edge.errors import DatasetError, TrainingError
 from edge.sealed import file_sha256
 from edge.version import __version__
 from train.benchmark.subset import with_parts
-from train.checkpoint import load_log
+from train.checkpoint import MODEL_FILE, RunInfo, load_log, load_model
 from train.config import TrainConfig
 from train.datasets import DataSet, DatasetOptions, Format, name_of, open_dataset
 from train.evaluation import EvaluationOptions, Figures, evaluate, predictor_of_run
 from train.feature_cache import FeatureCache
 from train.good_parts import Task
+from train.loop.claim import CantGoOn, tidy
 from train.loop.workers import Hardware, Workers
 from train.training import train_run, use_cpu_well
 
@@ -114,7 +115,10 @@ class Job:
 
 
 class JobResult(BaseModel):
-    """What came of a job. `steps` by phase; `provenance` is the run's own."""
+    """What came of a job. `steps` by phase; `provenance` is the run's own.
+
+    `train_seconds` is None where training went on that another worker had begun: nobody saw all of it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -127,7 +131,7 @@ class JobResult(BaseModel):
     test_parts: int
     figures: Figures
     steps: dict[str, int]
-    train_seconds: float
+    train_seconds: float | None
     evaluate_seconds: float
     provenance: dict[str, str | int | float | bool]
 
@@ -169,16 +173,9 @@ def run_job(job: Job, workshop: Workshop) -> JobResult:
             raise DatasetError(
                 f"{job.source.path}: {job.category} has changed since the benchmark was started"
             )
+        was_there = run.exists()
         started = time.perf_counter()
-        info = train_run(
-            data,
-            job.config,
-            run,
-            cache=FeatureCache(workshop.cache, workshop.cache_bytes),
-            progress=_Silent(),
-            note={"job": job.key},
-            workers=Workers(Hardware(accelerator=workshop.accelerator, precision=job.precision)),
-        )
+        provenance = _trained(data, job, run, workshop)
         trained = time.perf_counter()
         evaluation = evaluate(predictor_of_run(run), data.test, lambda steps: None, job.evaluation)
         judged = time.perf_counter()
@@ -193,33 +190,62 @@ def run_job(job: Job, workshop: Workshop) -> JobResult:
         test_parts=len(data.test),
         figures=evaluation.figures,
         steps={phase: len(curve) for phase, curve in curves.items()},
-        train_seconds=trained - started,
+        train_seconds=None if was_there else trained - started,
         evaluate_seconds=judged - trained,
-        provenance=info.provenance,
+        provenance=provenance,
     )
+
+
+def _trained(data: DataSet, job: Job, run: Path, workshop: Workshop) -> dict[str, str | int | float | bool]:
+    """Train the job's run; gives its provenance. What a killed worker left there goes on where it can.
+
+    Where it can't (other threads, another torch), it is begun anew: the key asks for neither.
+    """
+
+    def train() -> RunInfo:
+        return train_run(
+            data,
+            job.config,
+            run,
+            cache=FeatureCache(workshop.cache, workshop.cache_bytes),
+            progress=_Silent(),
+            note={"job": job.key},
+            workers=Workers(Hardware(accelerator=workshop.accelerator, precision=job.precision)),
+            resume=True,
+        )
+
+    if (run / MODEL_FILE).exists():  # the worker was killed while it evaluated
+        tidy(run, run / MODEL_FILE)
+        return load_model(run)[1].provenance
+    try:
+        return train().provenance
+    except CantGoOn:
+        shutil.rmtree(run)
+        return train().provenance
 
 
 @contextmanager
 def _run_folder(job: Job, workshop: Workshop) -> Iterator[Path]:
-    """A folder that holds nothing, for the run; what a killed worker left there is removed first."""
-    scratch = workshop.out / "work" / job.key
+    """The folder for the run, with what a killed worker left there; it goes when the job is done."""
+    work = workshop.out / "work" / job.key
     try:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
+        work.mkdir(parents=True, exist_ok=True)
         with (workshop.out / STARTED_FILE).open("a", encoding="utf-8") as file:
             now = datetime.now(timezone.utc).isoformat(timespec="seconds")
             file.write(
                 json.dumps({"started": now, "job": job.label, "key": job.key, "pid": os.getpid()}) + "\n"
             )
         try:
-            yield scratch / "run"
+            yield work / "run"
             if workshop.keep_runs:
                 kept = workshop.out / "runs" / job.key
                 shutil.rmtree(kept, ignore_errors=True)
                 kept.parent.mkdir(exist_ok=True)
-                (scratch / "run").replace(kept)
+                (work / "run").replace(kept)
+            shutil.rmtree(work, ignore_errors=True)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            with suppress(OSError):
+                work.rmdir()  # where nothing came of it
     except OSError as error:
         raise TrainingError(f"{workshop.out}: can't be worked in ({error.strerror})") from error
 

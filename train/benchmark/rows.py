@@ -66,7 +66,7 @@ class Row(BaseModel):
     ground_truth_outside_mask: float | None
     test_good: int
     test_defective: int
-    train_seconds: float
+    train_seconds: float | None
     evaluate_seconds: float
     steps: dict[str, int]
     types: dict[str, TypeRow]
@@ -119,7 +119,7 @@ def _row(job: Job, result: JobResult) -> Row:
         ground_truth_outside_mask=figures.ground_truth_outside_mask,
         test_good=figures.good,
         test_defective=figures.defective,
-        train_seconds=round(result.train_seconds, 3),
+        train_seconds=None if result.train_seconds is None else round(result.train_seconds, 3),
         evaluate_seconds=round(result.evaluate_seconds, 3),
         steps=result.steps,
         types={

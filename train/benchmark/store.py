@@ -5,7 +5,7 @@
     <out>/
       results/<key>.json    a job's result and its sha256
       started.jsonl         a line for each job that was started
-      work/<key>/           a job at work; removed at its end, or by the next start
+      work/<key>/           a job at work, or of a worker that was killed: its next start goes on there
       runs/<key>/           checkpoints, where they are kept
       table.md, benchmark.html, results.json, results.csv
 """
@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from edge.errors import ConfigError, TrainingError
 from edge.sealed import write_atomically
 from train.benchmark.job import Job, JobResult
+from train.loop.claim import SCRATCH_FOLDER
 
 __all__ = ["ResultStore"]
 
@@ -54,7 +55,8 @@ class ResultStore:
                     f"{self.folder}: another edge-benchmark is at work there; wait for it, or name "
                     "another folder"
                 ) from error
-            shutil.rmtree(self.folder / "work", ignore_errors=True)  # of workers that were killed
+            for scratch in self.folder.glob(f"work/*/run/{SCRATCH_FOLDER}"):  # of workers that were killed
+                shutil.rmtree(scratch, ignore_errors=True)
             yield
 
     def load(self, job: Job) -> JobResult | None:

@@ -78,18 +78,22 @@ def _cost(plan: Plan, rows: Sequence[Row]) -> Table:
         for method in plan.methods:
             own = [row for row in there if row.method == method]
             if own:
+                seconds = [row.train_seconds for row in own if row.train_seconds is not None]
                 steps = ", ".join(f"{phase} {count}" for phase, count in own[0].steps.items())
                 lines.append(
                     (
                         method if parts is None else f"{method}, {parts} parts",
                         (
-                            f"{statistics.fmean(row.train_seconds for row in own):.1f}",
+                            f"{statistics.fmean(seconds):.1f}" if seconds else "–",
                             f"{statistics.fmean(row.evaluate_seconds for row in own):.1f}",
                             steps or "–",
                         ),
                     )
                 )
-    note = "Means over categories and seeds, of jobs as they ran beside each other; steps of the first job."
+    note = (
+        "Means over categories and seeds, of jobs as they ran beside each other (training: of those "
+        "that were not interrupted); steps of the first job."
+    )
     return Table("Cost", ("training, s", "evaluation, s", "steps"), tuple(lines), note)
 
 

@@ -183,7 +183,7 @@ def _said(outcome: Outcome) -> str:
     if isinstance(result, Failure):
         return f"failed: {outcome.job.label}"
     aupro = "–" if result.figures.aupro_30 is None else f"{result.figures.aupro_30:.3f}"
-    seconds = result.train_seconds + result.evaluate_seconds
+    seconds = (result.train_seconds or 0.0) + result.evaluate_seconds
     return f"{outcome.job.label}: I-AUROC {result.figures.i_auroc:.3f}, AUPRO@30 {aupro}, {seconds:.0f} s"
 
 

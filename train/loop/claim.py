@@ -30,12 +30,25 @@ from edge.version import __version__
 from train.loop.checkpoints import CHECKPOINT_FOLDER
 from train.loop.workers import Workers
 
-__all__ = ["CLAIM_FILE", "SCRATCH_FOLDER", "Claim", "claimed", "digests_of", "machine_of"]
+__all__ = [
+    "CLAIM_FILE",
+    "SCRATCH_FOLDER",
+    "CantGoOn",
+    "Claim",
+    "claimed",
+    "digests_of",
+    "machine_of",
+    "tidy",
+]
 
 CLAIM_FILE = "unfinished.json"
 SCRATCH_FOLDER = ".scratch"
 _LOCK_FILE = ".lock"
 _MOST_DIFFERENCES = 6
+
+
+class CantGoOn(TrainingError):
+    """What lies in the folder is no beginning of this run; it can only be begun anew."""
 
 
 class Claim(BaseModel):
@@ -94,7 +107,7 @@ def claimed(out: Path, claim: Claim, *, resume: bool, finished: Path) -> Iterato
             try:
                 yield _fresh_scratch(out)
             finally:
-                _tidy(out, finished)
+                tidy(out, finished)
     finally:
         with suppress(OSError):
             out.rmdir()  # where nothing came of it
@@ -142,7 +155,7 @@ def _begin(out: Path, claim: Claim, resume: bool) -> None:
     path = out / CLAIM_FILE
     if not path.exists():
         if (out / CHECKPOINT_FOLDER).exists():
-            raise TrainingError(f"{out}: holds checkpoints without {CLAIM_FILE}; choose another folder")
+            raise CantGoOn(f"{out}: holds checkpoints without {CLAIM_FILE}; choose another folder")
         with _writing(out):
             write_atomically(path, claim.model_dump_json(indent=1).encode())
         return
@@ -153,11 +166,11 @@ def _begin(out: Path, claim: Claim, resume: bool) -> None:
     try:
         before = Claim.model_validate_json(path.read_bytes())
     except (ValidationError, ValueError) as error:
-        raise TrainingError(f"{path}: is damaged; delete {out} and begin anew") from error
+        raise CantGoOn(f"{path}: is damaged; delete {out} and begin anew") from error
     said = _differences(before, claim)
     if said:
         more = f", and {len(said) - _MOST_DIFFERENCES} more" if len(said) > _MOST_DIFFERENCES else ""
-        raise TrainingError(
+        raise CantGoOn(
             f"{out}: can't go on, for the weights would not be those of an uninterrupted run: "
             f"{'; '.join(said[:_MOST_DIFFERENCES])}{more}. Give it back what it began with, or begin anew in "
             "another folder"
@@ -196,11 +209,13 @@ def _changed(
             yield f"{prefix}{key}", old, new
 
 
-def _tidy(out: Path, finished: Path) -> None:
+def tidy(out: Path, finished: Path) -> None:
+    """Remove what is left of the way to a finished run; of another what no `resume` could use."""
     shutil.rmtree(out / SCRATCH_FOLDER, ignore_errors=True)
     checkpoints = out / CHECKPOINT_FOLDER
     if finished.exists():
-        (out / CLAIM_FILE).unlink(missing_ok=True)
+        for left in (CLAIM_FILE, _LOCK_FILE):
+            (out / left).unlink(missing_ok=True)
         shutil.rmtree(checkpoints, ignore_errors=True)
     elif not checkpoints.exists():
         (out / CLAIM_FILE).unlink(missing_ok=True)
