@@ -28,11 +28,13 @@ preprocessing:
   depth_px: 48
   map_cells: 12
   foreground: {part_threshold_m: 0.003, mask_threshold_m: 0.0025, dilation_px: 2}
-backbone: {blocks: [3]}
-teacher: {hidden: 8, kernels: [3, 3]}
-teacher_optimiser: {steps: 12, batch: 4, clip_norm: 1.0}
-student: {hidden: 16, blocks: 1}
-student_optimiser: {steps: 20, batch: 4}
+method:
+  name: msd
+  backbone: {blocks: [3]}
+  teacher: {hidden: 8, kernels: [3, 3]}
+  teacher_optimiser: {steps: 12, batch: 4, clip_norm: 1.0}
+  student: {hidden: 16, blocks: 1}
+  student_optimiser: {steps: 20, batch: 4}
 score: {smoothing_px: 1.0}
 """
 
@@ -61,7 +63,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, category: Path, config: Path)
     assert trained.returncode == 0, trained.stderr
     told = json.loads(trained.stdout)
     assert (told["run"], told["product"]) == (str(folder / "run"), category.name)
-    assert (told["config"]["seed"], told["config"]["distillation"]["scales"]) == (3, [1])
+    assert (told["config"]["seed"], told["config"]["method"]["distillation"]["scales"]) == (3, [1])
     assert (told["provenance"]["train_parts"], told["provenance"]["validation_parts"]) == (6, 3)
     exported = run("edge-export", "--run", folder / "run", "--out", folder / "bundle", "--json")
     assert exported.returncode == 0, exported.stderr
@@ -125,7 +127,7 @@ class TestCaptures:
         )  # fmt: skip
         told = one_document(trained)
         assert (told["provenance"]["train_parts"], told["provenance"]["validation_parts"]) == (6, 3)
-        assert told["config"]["distillation"]["scales"] == [1, 2, 4]
+        assert told["config"]["method"]["distillation"]["scales"] == [1, 2, 4]
         figures = one_document(
             invoke("edge-evaluate", "--data", captures / "test", "--run", tmp_path / "run", "--json")
         )
@@ -221,18 +223,20 @@ class TestRefusals:
 
     def test_a_misspelt_key_of_the_training(self, captures: Path, tmp_path: Path) -> None:
         config = tmp_path / "mine.yaml"
-        config.write_text("seed: 1\nstudent_optimiser:\n  stepz: 5\n")
+        config.write_text("seed: 1\nmethod:\n  name: msd\n  student_optimiser:\n    stepz: 5\n")
         result = invoke(
             "edge-train", "--data", captures / "train", "--config", config, "--out", tmp_path / "run"
         )
-        refused(result, 3, f"{config}:3: student_optimiser.stepz: unknown key", '"steps"', "allowed: batch")
+        refused(
+            result, 3, f"{config}:5: method.student_optimiser.stepz: unknown key", '"steps"', "allowed: batch"
+        )
         assert list(tmp_path.iterdir()) == [config]
 
     def test_scales_that_do_not_divide_the_map(self, captures: Path, tmp_path: Path) -> None:
         result = invoke(
             "edge-train", "--data", captures / "train", "--scales", "1,5", "--out", tmp_path / "run"
         )
-        refused(result, 3, "scales", "[5]", "24")
+        refused(result, 3, "scales [5] don't divide map_cells")
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("layout", ["captures", "mvtec3d"])

@@ -65,7 +65,7 @@ def run_here(source: DataSource, out: Path, **changes: Any) -> Benchmark:
     ("layout", "make", "published"),
     [
         ("mvtec3d", mvtec3d_tree, "published, mean of 10 | 0.777 |"),
-        ("eyecandies", eyecandies_tree, "| Mentor3AD [Mentor3AD, 2025"),
+        ("eyecandies", eyecandies_tree, "| Mentor3AD [Mentor3AD, about 350 images"),
         ("pdreal", pdreal_tree, "published, mean of 15 | 0.925 |"),
         ("captures", captures_tree, None),
     ],

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from markupsafe import Markup
 
+from edge.background import BackgroundKind, height_over_background, pass_fill
 from edge.camera.sample import Sample
 from edge.errors import DatasetError
 from edge.framing import FramingConfig
@@ -64,6 +65,31 @@ def test_a_part_of_which_nothing_was_judged_is_shown_whole(bad_sample: Sample) -
     assert found.rgb[rows].mean() == pytest.approx(frame.rgb.mean(), abs=2.0)
     assert np.isnan(found.height_mm[0]).all()
     assert not found.rgb[0].any()
+
+
+@pytest.mark.parametrize("background", ["plane", "corners"])
+def test_heights_are_over_the_background_that_the_run_has(
+    bad_sample: Sample, background: BackgroundKind
+) -> None:
+    foreground = PREPROCESSING.foreground.model_copy(update={"background": background})
+    config = PREPROCESSING.model_copy(update={"foreground": foreground, "hole_passes": 30})
+    found = cut_out(
+        replace(bad_sample, defect=None, mask_path=None), np.zeros((240, 320), np.float32), config
+    )
+    frame = bad_sample.frame()
+    depth_m = pass_fill(frame.depth_m, 30)
+    by_kind = {
+        kind: 1e3 * height_over_background(depth_m, frame.intrinsics, kind, foreground.border_share)[1]
+        for kind in ("plane", "corners")
+    }
+    shown = found.height_mm[np.isfinite(found.height_mm)]
+    assert shown.size > 0.5 * SIDE**2
+    assert np.isin(shown, by_kind[background]).all()  # the nearest pixel's own
+    assert not np.isin(by_kind["plane"], by_kind["corners"]).all()
+    hole = frame.depth_m <= 0
+    assert (depth_m[hole] > 0).any()  # filled in, so that each corner has depth, and all the same not shown
+    of_frame = slice(SIDE * 40 // 320, SIDE * 280 // 320)
+    assert np.isnan(found.height_mm[of_frame]).mean() == pytest.approx(hole.mean(), rel=0.2)
 
 
 def test_a_broken_file_is_named(bad_sample: Sample, tmp_path: Path) -> None:

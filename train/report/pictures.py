@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
+from edge.background import height_over_background, pass_fill
 from edge.camera.sample import Sample
-from edge.depth import fit_background_plane, height_over_plane
 from edge.errors import CaptureError, DatasetError, DepthUnusable
 from edge.frame import RgbImage
 from edge.heatmap import encode_jpeg, heatmap_image, lay_over
@@ -59,15 +59,19 @@ def cut_out(sample: Sample, anomaly_map: _Float, preprocessing: Preprocessing) -
     """
     try:
         frame, truth = sample.frame(), sample.mask()
-        plane = fit_background_plane(
-            frame.depth_m, frame.intrinsics, border_share=preprocessing.foreground.border_share
-        )
+        filled_m = pass_fill(frame.depth_m, preprocessing.hole_passes)  # (H, W)
+        _, height_m = height_over_background(
+            filled_m,
+            frame.intrinsics,
+            preprocessing.foreground.background,
+            preprocessing.foreground.border_share,
+        )  # (H, W)
     except CaptureError as error:
         raise DatasetError(str(error)) from error
     except DepthUnusable as error:
         raise DatasetError(f"{sample.depth_path}: {error}") from error
-    height_mm = 1e3 * height_over_plane(frame.depth_m, plane, frame.intrinsics)  # (H, W)
-    height_mm = np.where(frame.depth_m > 0, height_mm, np.nan).astype(np.float32)
+    # What was filled in is not shown: it was not seen.
+    height_mm = np.where(frame.depth_m > 0, 1e3 * height_m, np.nan).astype(np.float32)  # (H, W)
     around = _square_around((anomaly_map != 0) | truth)
     shrink = cv2.INTER_AREA if around[2] > SIDE else cv2.INTER_LINEAR
     return Cut(
