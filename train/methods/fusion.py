@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -148,7 +149,10 @@ class FusionModel(Method):
                 advance(1)
         for number, (label, place) in enumerate(zip(self.labels, cells, strict=True)):
             values = torch.cat(place).double()
-            if not float(values.std()) > 0:
-                raise TrainingError(f"the map of {label!r} is the same everywhere on the parts held out")
+            if not 0 < float(values.std()) < math.inf:
+                raise TrainingError(
+                    f"the map of {label!r} has a deviation of {float(values.std()):g} on the parts held out, "
+                    "so it gives no z-score; leave this member out, or check what it was trained on"
+                )
             self.fuse.mean[number] = float(values.mean())
             self.fuse.std[number] = float(values.std())

@@ -40,11 +40,11 @@ class MemoryBankConfig(BaseModel):
     """The memory bank.
 
     `inputs`, `rotations` and `jitter_deg` as for the distillation. Each cell is averaged with its
-    surroundings (`neighbourhood` cells square). Of the good parts' foreground cells, at most `max_candidates` drawn at random, a greedy coreset
-    of `coreset_share` is kept, at most `max_rows`; it is chosen in `projection` dimensions. With
-    `reweighting_neighbours` k > 0 the map is multiplied by PatchCore's weight of its highest cell
-    (Eq. 7), over the k bank rows nearest to the one that it matched. With `normalise_cells` each cell of the
-    map is divided by how far good parts held out stray there.
+    surroundings (`neighbourhood` cells square). Of the good parts' foreground cells, at most
+    `max_candidates` drawn at random, a greedy coreset of `coreset_share` is kept, at most `max_rows`; it is
+    chosen in `projection` dimensions. With `reweighting_neighbours` k > 0 the map is multiplied by
+    PatchCore's weight of its highest cell (Eq. 7), over the k bank rows nearest to the one that it matched.
+    With `normalise_cells` each cell of the map is divided by how far good parts held out stray there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
