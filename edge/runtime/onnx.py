@@ -16,7 +16,7 @@ from edge.errors import BundleInvalid, RunnerError
 from edge.preprocessing import tensor_shapes
 from edge.runtime.runner import Array, Runner
 
-__all__ = ["OnnxRunner"]
+__all__ = ["OnnxRunner", "session_options"]
 
 # ONNX Runtime's exceptions have no common root of their own below RuntimeError.
 _OrtErrors = tuple(
@@ -44,7 +44,7 @@ class OnnxRunner(Runner):
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(bundle)
-        options = _session_options()
+        options = session_options()
         self._sessions: dict[str, Any] = {}
         for stage in bundle.manifest.stages:
             if stage.file not in self._sessions:
@@ -70,7 +70,7 @@ class OnnxRunner(Runner):
 
 
 @functools.cache
-def _session_options() -> Any:
+def session_options() -> Any:
     """Session options under which chained sessions don't fight for the cores.
 
     Each session of its own spins its own threads while the next one works: three chained sessions took

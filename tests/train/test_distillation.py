@@ -90,7 +90,7 @@ def test_scales_that_are_none_are_refused(scales: tuple[int, ...]) -> None:
         DistillationConfig(scales=scales)
 
 
-@pytest.mark.parametrize("scales", [[1], [4], [2, 4], [1, 3, 12]])
+@pytest.mark.parametrize("scales", [[1], [4], [2, 4], [1, 8, 16]])
 def test_any_subset_of_scales_that_divides_the_map_will_do(scales: list[int]) -> None:
     config = TrainConfig.model_validate({"method": {"name": "msd", "distillation": {"scales": scales}}})
     assert config.method.name == "msd"
