@@ -19,7 +19,7 @@ SAMPLE_VARIABLE = "EDGE_INSPECT_SAMPLE"
 
 @pytest.fixture(autouse=True)
 def _subnormal_numbers() -> Iterator[None]:
-    """A command line run in this process leaves subnormal numbers flushed; the next test must not see that."""
+    """A command run in this process leaves subnormal numbers flushed; the next test must not see that."""
     yield
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_flush_denormal(False)
