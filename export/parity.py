@@ -11,7 +11,7 @@ import torch
 
 from edge.errors import ExportError
 from edge.runtime import Runner
-from train.model import AnomalyModel
+from train.model import AnomalyModel, torch_tensors
 
 __all__ = ["Parity", "compare"]
 
@@ -53,7 +53,6 @@ def compare(model: AnomalyModel, runner: Runner, golden: Mapping[str, _Arrays], 
 
 def _by_torch(model: AnomalyModel, tensors: _Arrays) -> dict[str, npt.NDArray[np.float64]]:
     """Every tensor that a stage makes."""
-    given = {name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}
     with torch.no_grad():
-        made = model.run_all(given)
+        made = model.run_all(torch_tensors(tensors))
     return {name: value.numpy().astype(np.float64) for name, value in made.items()}

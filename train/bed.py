@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from edge.camera.sample import Sample
 from edge.depth import Mask, fit_background_plane, height_over_plane
-from edge.errors import CaptureError, DatasetError, DepthUnusable
+from edge.errors import DatasetError, DepthUnusable
 from edge.frame import Frame
+from train.datasets.check import evenly
+from train.views import read_frame
 
 __all__ = ["PARTS_LOOKED_AT", "BedNoise", "bed_noise", "bed_of"]
 
@@ -62,14 +64,11 @@ def bed_of(samples: Sequence[Sample], border_share: float, step_done: Callable[[
 
     Raises `DatasetError`, naming the file.
     """
-    count = min(PARTS_LOOKED_AT, len(samples))
     found = []
-    for place in np.linspace(0, len(samples) - 1, count).round().astype(int):
-        sample = samples[int(place)]
+    for sample in evenly(samples, PARTS_LOOKED_AT):
+        frame = read_frame(sample)
         try:
-            found.append(bed_noise(sample.frame(), border_share))
-        except CaptureError as error:
-            raise DatasetError(str(error)) from error
+            found.append(bed_noise(frame, border_share))
         except DepthUnusable as error:
             raise DatasetError(f"{sample.depth_path}: {error}") from error
         step_done(1)

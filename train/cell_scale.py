@@ -9,9 +9,8 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from edge.errors import TrainingError
-from edge.preprocessing import TENSORS
 from train.good_parts import GoodParts
-from train.model import AnomalyModel
+from train.model import AnomalyModel, torch_tensors
 
 __all__ = ["CellScale", "OnCells", "fit_cell_scale", "scale_of"]
 
@@ -80,7 +79,7 @@ def fit_cell_scale(scale: CellScale, model: AnomalyModel, good: GoodParts) -> No
     maps, masks = np.zeros(shape), np.zeros(shape)  # (m, m) each
     with good.progress.task("cell scale", len(good.held_out)) as advance, torch.no_grad():
         for _, prepared in good.held_out_prepared(model.wanted):
-            tensors = {n: torch.from_numpy(a) for n, a in prepared.tensors.items() if n in TENSORS}
+            tensors = torch_tensors(prepared.tensors)
             maps += model(tensors)[0, 0].double().numpy()
             masks += tensors["mask"][0, 0].double().numpy()
             advance(1)

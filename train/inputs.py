@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from edge.bundle import StageSpec
 from edge.preprocessing import Preprocessing, tensor_shapes
-from train.features import Backbone
+from train.features import Backbone, BackboneConfig
 from train.stages import Stage
 
 __all__ = [
     "Assemble",
     "Jitter",
+    "LooksConfig",
     "Modality",
     "OnAssembled",
     "angles_of",
@@ -34,6 +36,35 @@ Jitter = Annotated[tuple[float, ...], Field(min_length=1)]
 def angles_of(rotations: int, jitter_deg: Sequence[float]) -> tuple[float, ...]:
     """Each of `rotations` angles, spread evenly over the circle, and beside it each jitter."""
     return tuple(360.0 * k / rotations + jitter for k in range(rotations) for jitter in jitter_deg)
+
+
+class LooksConfig(BaseModel):
+    """What a method looks at, and how parts are shown to it in training.
+
+    `inputs` names what it sees: `image` and `normals` through the backbone, `z` as it is. `rotations` shows
+    each training part at that many angles, evenly spread over the circle, and `jitter_deg` at each of these
+    beside them. `standardise` brings every channel to one scale.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str
+    inputs: tuple[Modality, ...] = Field(default=("image",), min_length=1)
+    rotations: int = Field(default=1, ge=1)
+    jitter_deg: Jitter = (0.0,)
+    standardise: bool = True
+    backbone: BackboneConfig = BackboneConfig()
+
+    @model_validator(mode="after")
+    def _inputs_once(self) -> Self:
+        if len(set(self.inputs)) != len(self.inputs):
+            raise ValueError(f"inputs {list(self.inputs)} name one thing twice")
+        return self
+
+    @property
+    def angles_deg(self) -> tuple[float, ...]:
+        """The angles at which each part is shown in training."""
+        return angles_of(self.rotations, self.jitter_deg)
 
 
 class Assemble(nn.Module):

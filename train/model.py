@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from edge.bundle import ANOMALY_MAP
@@ -12,7 +15,12 @@ from edge.preprocessing import TENSORS, Preprocessing
 from train.features import Backbone
 from train.stages import Stage, run_stages
 
-__all__ = ["AnomalyModel"]
+__all__ = ["AnomalyModel", "torch_tensors"]
+
+
+def torch_tensors(arrays: Mapping[str, npt.NDArray[np.generic]]) -> dict[str, Tensor]:
+    """The arrays of a preprocessed frame as tensors of the same shapes, copied."""
+    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
 
 class AnomalyModel(nn.Module, ABC):

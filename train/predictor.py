@@ -10,7 +10,7 @@ import torch
 
 from edge.preprocessing import Prepared
 from edge.scoring import ScoreSpec, image_score, smooth_map
-from train.model import AnomalyModel
+from train.model import AnomalyModel, torch_tensors
 
 __all__ = ["cells_by_torch", "score_of"]
 
@@ -20,7 +20,7 @@ _Float = npt.NDArray[np.float32]
 def cells_by_torch(model: AnomalyModel, tensors: Mapping[str, npt.NDArray[np.generic]]) -> _Float:
     """The anomaly map (m, m) of one frame's tensors."""
     with torch.no_grad():
-        result = model({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()})
+        result = model(torch_tensors(tensors))
     return np.asarray(result[0, 0].numpy(), dtype=np.float32)
 
 

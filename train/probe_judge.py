@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 from edge.camera.sample import Sample
@@ -14,6 +13,7 @@ from edge.errors import CaptureError, DatasetError
 from edge.preprocessing import Preprocessing
 from edge.scoring import ScoreSpec, image_score, smooth_map
 from train.metrics import aupro, image_auroc
+from train.model import torch_tensors
 from train.views import prepare
 
 __all__ = ["PROBE_FPR", "JudgedView", "figure_of", "judged_views", "student_figure"]
@@ -32,7 +32,7 @@ class JudgedView:
             marked = sample.mask()  # (H, W)
         except CaptureError as error:
             raise DatasetError(str(error)) from error
-        self.tensors = {name: torch.from_numpy(np.array(array)) for name, array in prepared.tensors.items()}
+        self.tensors = torch_tensors(prepared.tensors)
         self.foreground = prepared.mask
         self.defect = prepared.view.take(marked.astype(np.uint8), side, nearest=True).astype(bool)
         self.is_bad = sample.defect is not None

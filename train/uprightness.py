@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import get_args
 
@@ -13,7 +14,8 @@ from edge.camera.sample import Sample
 from edge.depth import Mask
 from edge.framing import Upright, View, box_of
 from edge.preprocessing import Preprocessing
-from train.views import prepare, read_frame
+from train.datasets.check import evenly
+from train.views import prepare_frame, read_frame
 
 __all__ = ["PARTS_LOOKED_AT", "choose_upright", "likeness"]
 
@@ -32,17 +34,19 @@ def choose_upright(
     `PARTS_LOOKED_AT` samples, evenly spaced, are read; of fewer than two nothing can be said: "off".
     Raises `DatasetError`, naming the file.
     """
-    count = min(PARTS_LOOKED_AT, len(samples))
+    chosen = evenly(samples, PARTS_LOOKED_AT)
     looks: dict[Upright, list[_Vector]] = {way: [] for way in get_args(Upright)}
-    for place in np.linspace(0, len(samples) - 1, count).round().astype(int):
-        sample = samples[int(place)]
-        part = prepare(sample, preprocessing, frozenset()).part  # (H, W)
-        grey = cv2.cvtColor(read_frame(sample).rgb, cv2.COLOR_RGB2GRAY)  # (H, W)
+    for sample in chosen:
+        frame = read_frame(sample)
+        part = prepare_frame(sample, frame, preprocessing, frozenset()).part  # (H, W)
+        grey = np.asarray(cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)  # (H, W)
+        # One size for all ways: the circle around a part's box is as large however it is turned.
+        reach_px = 1.1 * math.hypot(*box_of(part, upright="axis").size_px)
         for way, vectors in looks.items():
-            vectors.append(_look(np.asarray(grey, dtype=np.uint8), part, way))
+            vectors.append(_look(grey, part, box_of(part, upright=way), reach_px))
         step_done(1)
     found = {way: likeness(vectors) for way, vectors in looks.items()}
-    if count < 2:
+    if len(chosen) < 2:
         return "off", found
     return max(found, key=lambda way: found[way]), found
 
@@ -57,12 +61,9 @@ def likeness(vectors: Sequence[_Vector]) -> float:
     return (total - count) / (count * (count - 1))
 
 
-def _look(grey: npt.NDArray[np.uint8], part: Mask, way: Upright) -> _Vector:
-    """A unit vector of what a part looks like, turned that way: its picture, its outline."""
-    box = box_of(part, upright=way)
-    # The circle around a part's box is the same size however it is turned, within a pixel or two.
-    reach = 1.1 * float(np.hypot(*box_of(part, upright="axis").size_px))
-    view = View(box.centre_px, (reach, reach), box.angle_deg)
+def _look(grey: npt.NDArray[np.uint8], part: Mask, box: View, reach_px: float) -> _Vector:
+    """A unit vector of what a part looks like in a square about its box: its picture, its outline."""
+    view = View(box.centre_px, (reach_px, reach_px), box.angle_deg)
     inside = view.take(part.astype(np.uint8), _SIDE, nearest=True) > 0  # (s, s)
     picture = view.take(grey, _SIDE).astype(np.float64)  # (s, s)
     seen = np.where(inside, picture - picture[inside].mean(), 0.0)

@@ -18,6 +18,7 @@ from edge.framing import Upright, box_of
 from edge.preprocessing import Prepared, Preprocessing, preprocess
 from train.feature_cache import FeatureCache
 from train.features import Backbone
+from train.inputs import Modality, input_channels
 from train.loop.workers import Workers
 from train.rows import RowFile
 
@@ -131,7 +132,7 @@ def views_of(
     samples: Sequence[Sample],
     preprocessing: Preprocessing,
     *,
-    inputs: Sequence[str],
+    inputs: Sequence[Modality],
     angles_deg: Sequence[float],
     backbone: Backbone,
     cache: FeatureCache,
@@ -145,7 +146,7 @@ def views_of(
     `TrainingError` naming the file.
     """
     cells = preprocessing.map_cells
-    channels = sum(preprocessing.unshuffle**2 if name == "z" else backbone.channels for name in inputs)
+    channels = input_channels(inputs, preprocessing, backbone)
     turns = len(angles_deg)
     count = len(samples) * turns
     parts = workers.rows(scratch, count, (channels, cells, cells))

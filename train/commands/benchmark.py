@@ -43,6 +43,7 @@ from train.commands.loop_options import (
     Precision,
     default_cache,
 )
+from train.commands.option_errors import said
 from train.config import TrainConfig
 from train.evaluation import EvaluationOptions
 
@@ -145,8 +146,7 @@ def _evaluation(bootstrap: int, legacy: bool) -> EvaluationOptions:
     try:
         return EvaluationOptions(bootstrap=bootstrap, legacy=legacy)
     except ValidationError as error:
-        said = "; ".join(mistake["msg"].removeprefix("Value error, ") for mistake in error.errors())
-        raise ConfigError(f"--bootstrap: {said}") from error
+        raise ConfigError(f"--bootstrap: {said(error)}") from error
 
 
 def _run(benchmark: Benchmark, pool: Pool) -> None:

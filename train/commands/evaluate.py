@@ -28,6 +28,7 @@ from train.commands.data_options import (
     dataset_options,
 )
 from train.commands.figures_table import Metrics, figures_tables
+from train.commands.option_errors import bad_option
 from train.commands.progress import Bars
 from train.datasets import open_dataset
 from train.evaluation import (
@@ -97,7 +98,7 @@ def command(
             detection_rate=detection_rate, legacy=metrics != "exact", bootstrap=bootstrap
         )
     except ValidationError as error:
-        raise _bad(error) from error
+        raise bad_option(error) from error
     with ended_by_errors():
         use_cpu_well()
         if maps is not None:
@@ -138,7 +139,7 @@ def _override(values: dict[str, object]) -> dict[str, object]:
     try:
         ScoreSpec.model_validate(given)
     except ValidationError as error:
-        raise _bad(error) from error
+        raise bad_option(error) from error
     return given
 
 
@@ -150,12 +151,6 @@ def _score(own: ScoreSpec, override: dict[str, object]) -> ScoreSpec | None:
             f"--top-share is that of top_mean, the score here is {score.kind}; give --score top_mean as well"
         )
     return score if override else None
-
-
-def _bad(error: ValidationError) -> typer.BadParameter:
-    first = error.errors()[0]
-    option = str(first["loc"][0]).replace("_", "-")
-    return typer.BadParameter(f"--{option}: {first['msg'].removeprefix('Value error, ')}")
 
 
 def main() -> None:

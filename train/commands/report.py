@@ -26,6 +26,7 @@ from train.commands.data_options import (
     TestLots,
     dataset_options,
 )
+from train.commands.option_errors import bad_option
 from train.commands.progress import Bars
 from train.datasets import open_dataset
 from train.evaluation import EvaluationOptions, Predictor, predictor_of_bundle, predictor_of_model
@@ -70,8 +71,7 @@ def command(
     try:
         asked = EvaluationOptions(bootstrap=bootstrap)
     except ValidationError as error:
-        said = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise typer.BadParameter(f"--bootstrap: {said}") from error
+        raise bad_option(error) from error
     with ended_by_errors():
         use_cpu_well()
         rows = () if curve is None else load_rows(curve)

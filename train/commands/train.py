@@ -39,15 +39,15 @@ from train.commands.loop_options import (
     Precision,
     Resume,
     cache_of,
-    default_cache,
     workers_of,
 )
+from train.commands.option_errors import said
 from train.commands.progress import Bars
 from train.config import TrainConfig
 from train.datasets import open_dataset
 from train.training import CHECKPOINT_STEPS, train_run
 
-__all__ = ["default_cache", "main"]
+__all__ = ["main"]
 
 MethodName = Literal["msd", "memory-bank", "fusion"]
 
@@ -182,8 +182,7 @@ def _overridden(
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        said = "; ".join(mistake["msg"].removeprefix("Value error, ") for mistake in error.errors())
-        raise ConfigError(f"--seed, --method, --scales: {said}") from error
+        raise ConfigError(f"--seed, --method, --scales: {said(error)}") from error
 
 
 def main() -> None:

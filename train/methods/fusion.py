@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from edge.bundle import ANOMALY_MAP, StageSpec
 from edge.errors import TrainingError
-from edge.preprocessing import TENSORS, Preprocessing, tensor_shapes
+from edge.preprocessing import Preprocessing, tensor_shapes
 from train.features import Backbone
 from train.good_parts import GoodParts
 from train.methods.memory_bank import MemoryBankConfig
 from train.methods.method import FittedCurves, Method
 from train.methods.msd import MsdConfig
+from train.model import torch_tensors
 from train.stages import Stage, rename_tensors
 
 __all__ = ["FusionConfig", "FusionModel"]
@@ -143,7 +144,7 @@ class FusionModel(Method):
         cells: list[list[Tensor]] = [[] for _ in self.labels]
         with good.progress.task("z-scores", len(good.held_out)) as advance, torch.no_grad():
             for _, prepared in good.held_out_prepared(self.wanted):
-                tensors = {n: torch.from_numpy(a) for n, a in prepared.tensors.items() if n in TENSORS}
+                tensors = torch_tensors(prepared.tensors)
                 for place, (_, member) in zip(cells, self._named(), strict=True):
                     place.append(member(tensors)[tensors["mask"] > 0])  # (k,)
                 advance(1)

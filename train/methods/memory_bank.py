@@ -6,7 +6,7 @@ import math
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import Self
@@ -16,13 +16,11 @@ from edge.errors import TrainingError
 from edge.preprocessing import Preprocessing, tensor_shapes
 from train.cell_scale import CellScale, OnCells, fit_cell_scale
 from train.coreset import greedy_coreset, project
-from train.features import Backbone, BackboneConfig, load_backbone
+from train.features import Backbone, load_backbone
 from train.good_parts import GoodParts
 from train.inputs import (
     Assemble,
-    Jitter,
-    Modality,
-    angles_of,
+    LooksConfig,
     backbone_stages,
     input_channels,
     input_examples,
@@ -36,25 +34,19 @@ __all__ = ["Bank", "MemoryBankConfig", "MemoryBankModel"]
 _CHUNK_ROWS = 4096
 
 
-class MemoryBankConfig(BaseModel):
+class MemoryBankConfig(LooksConfig):
     """The memory bank.
 
-    `inputs`, `rotations` and `jitter_deg` as for the distillation. Each cell is averaged with its
-    surroundings (`neighbourhood` cells square). Of the good parts' foreground cells, at most
-    `max_candidates` drawn at random, a greedy coreset of `coreset_share` is kept, at most `max_rows`; it is
-    chosen in `projection` dimensions. With `reweighting_neighbours` k > 0 the map is multiplied by
-    PatchCore's weight of its highest cell (Eq. 7), over the k bank rows nearest to the one that it matched.
+    Each cell is averaged with its surroundings (`neighbourhood` cells square). Of the good parts' foreground
+    cells, at most `max_candidates` drawn at random, a greedy coreset of `coreset_share` is kept, at most
+    `max_rows`; it is chosen in `projection` dimensions. With `reweighting_neighbours` k > 0 the map is
+    multiplied by PatchCore's weight of its highest cell (Eq. 7), over the k bank rows nearest to the one that
+    it matched.
     With `normalise_cells` each cell of the map is divided by how far good parts held out stray there.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     name: Literal["memory-bank"] = "memory-bank"
-    inputs: tuple[Modality, ...] = Field(default=("image",), min_length=1)
     rotations: int = Field(default=4, ge=1)
-    jitter_deg: Jitter = (0.0,)
-    standardise: bool = True
-    backbone: BackboneConfig = BackboneConfig()
     neighbourhood: int = Field(default=3, ge=1)
     coreset_share: float = Field(default=0.1, gt=0, le=1)
     max_rows: int = Field(default=8000, ge=1)
@@ -65,17 +57,10 @@ class MemoryBankConfig(BaseModel):
     normalise_cells: bool = False
 
     @model_validator(mode="after")
-    def _sane(self) -> Self:
-        if len(set(self.inputs)) != len(self.inputs):
-            raise ValueError(f"inputs {list(self.inputs)} name one thing twice")
+    def _cell_has_a_middle(self) -> Self:
         if self.neighbourhood % 2 == 0:
             raise ValueError(f"neighbourhood is {self.neighbourhood}, must be odd: a cell has a middle")
         return self
-
-    @property
-    def angles_deg(self) -> tuple[float, ...]:
-        """The angles at which each part is shown in training."""
-        return angles_of(self.rotations, self.jitter_deg)
 
     def check_cells(self, cells: int) -> None:
         """Any map will do."""

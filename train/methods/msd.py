@@ -5,24 +5,20 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
-from typing_extensions import Self
 
 from edge.bundle import ANOMALY_MAP, StageSpec
 from edge.preprocessing import Preprocessing, tensor_shapes
 from train.cell_scale import CellScale, OnCells, fit_cell_scale
 from train.distillation import Distance, DistillationConfig
 from train.early_stopping import EarlyStopping, EarlyStoppingConfig
-from train.features import Backbone, BackboneConfig, load_backbone
+from train.features import Backbone, load_backbone
 from train.fitting import fit_student, fit_teacher, teacher_targets
 from train.good_parts import GoodParts
 from train.inputs import (
     Assemble,
-    Jitter,
-    Modality,
+    LooksConfig,
     OnAssembled,
-    angles_of,
     backbone_stages,
     input_channels,
     input_examples,
@@ -39,27 +35,15 @@ from train.teacher import Teacher, TeacherConfig
 __all__ = ["DistillationConfig", "MsdConfig", "MsdModel"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class MsdConfig(_Section):
+class MsdConfig(LooksConfig):
     """Multi-scale distillation.
 
-    `inputs` names what teacher and student see: `image` and `normals` through the backbone, `z` as it is.
-    `rotations` shows each training part at that many angles, evenly spread over the circle, and `jitter_deg`
-    at each of these beside them. `likelihood`
-    says over what the teacher's loss is averaged, `distillation` how the student's is made, `early_stopping`
-    when its training ends. With `normalise_cells` each cell of the map is divided by how far good parts
-    held out stray there.
+    `likelihood` says over what the teacher's loss is averaged, `distillation` how the student's is made,
+    `early_stopping` when its training ends. With `normalise_cells` each cell of the map is divided by how
+    far good parts held out stray there.
     """
 
     name: Literal["msd"] = "msd"
-    inputs: tuple[Modality, ...] = Field(default=("image",), min_length=1)
-    rotations: int = Field(default=1, ge=1)
-    jitter_deg: Jitter = (0.0,)
-    standardise: bool = True
-    backbone: BackboneConfig = BackboneConfig()
     teacher: TeacherConfig = TeacherConfig()
     likelihood: Reduction = Reduction()
     teacher_optimiser: OptimiserConfig = OptimiserConfig(steps=100, clip_norm=1.0)
@@ -68,17 +52,6 @@ class MsdConfig(_Section):
     distillation: DistillationConfig = DistillationConfig()
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     normalise_cells: bool = False
-
-    @model_validator(mode="after")
-    def _inputs_once(self) -> Self:
-        if len(set(self.inputs)) != len(self.inputs):
-            raise ValueError(f"inputs {list(self.inputs)} name one thing twice")
-        return self
-
-    @property
-    def angles_deg(self) -> tuple[float, ...]:
-        """The angles at which each part is shown in training."""
-        return angles_of(self.rotations, self.jitter_deg)
 
     def check_cells(self, cells: int) -> None:
         """Raises `ValueError` where the scales don't fit a map of that many cells."""
