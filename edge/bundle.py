@@ -22,6 +22,7 @@ __all__ = [
     "Bundle",
     "FileSpec",
     "Manifest",
+    "Precision",
     "StageSpec",
     "TensorSpec",
     "load_bundle",
@@ -31,6 +32,9 @@ __all__ = [
 MANIFEST_FILE = "manifest.yaml"
 ANOMALY_MAP = "anomaly_map"
 """The tensor that the last stage gives: float32 (1, 1, m, m)."""
+
+Precision = Literal["fp32", "fp16", "int8"]
+"""What a stage's graph computes in. The graph spells it out (casts, Q/DQ nodes); no backend adds any."""
 
 _SHA256 = r"^[0-9a-f]{64}$"
 
@@ -45,12 +49,15 @@ class TensorSpec(BaseModel):
 
 
 class StageSpec(BaseModel):
-    """One ONNX file, and which tensor is which of its inputs and outputs (graph's name → tensor's name)."""
+    """One ONNX file, which tensor is which of its inputs and outputs (graph's name → tensor's name), and the
+    precision of its arithmetic.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     file: str
+    precision: Precision
     inputs: dict[str, str] = Field(min_length=1)
     outputs: dict[str, str] = Field(min_length=1)
 
@@ -192,6 +199,14 @@ def check_wiring(manifest: Manifest, path: Path) -> None:
     names = [stage.name for stage in manifest.stages]
     if len(set(names)) != len(names):
         raise BundleInvalid(f"{where}: two stages have one name: {names}")
+    precisions: dict[str, Precision] = {}
+    for stage in manifest.stages:
+        first = precisions.setdefault(stage.file, stage.precision)
+        if first != stage.precision:
+            raise BundleInvalid(
+                f"{where}: stage {stage.name!r} says that {stage.file!r} is {stage.precision}, an earlier stage "
+                f"that it is {first}; one file has one precision: export the bundle anew"
+            )
     for stage in manifest.stages:
         if stage.file not in manifest.files:
             raise BundleInvalid(

@@ -118,7 +118,9 @@ def make_tiny_bundle(
 
 
 def _stage(name: str, inputs: dict[str, str], output: str) -> StageSpec:
-    return StageSpec(name=name, file=f"{name}.onnx", inputs=inputs, outputs={output: output})
+    return StageSpec(
+        name=name, file=f"{name}.onnx", precision="fp32", inputs=inputs, outputs={output: output}
+    )
 
 
 def _files(folder: Path) -> dict[str, FileSpec]:

@@ -131,6 +131,7 @@ def backbone_stages(
             StageSpec(
                 name="backbone" if name == "image" else f"backbone_{name}",
                 file="backbone.onnx",
+                precision="fp32",
                 inputs={"image": name},
                 outputs={"features": f"features_{name}"},
             ),

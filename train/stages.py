@@ -40,6 +40,7 @@ def rename_tensors(stage: Stage, prefix: str, names: Mapping[str, str]) -> Stage
         spec=StageSpec(
             name=f"{prefix}{spec.name}",
             file=f"{prefix}{spec.file}",
+            precision=spec.precision,
             inputs={node: names.get(tensor, tensor) for node, tensor in spec.inputs.items()},
             outputs={node: names.get(tensor, tensor) for node, tensor in spec.outputs.items()},
         ),

@@ -48,7 +48,13 @@ def fake_bundle(
         method="fake",
         preprocessing=prepared,
         stages=(
-            StageSpec(name="fake", file="fake.onnx", inputs={"mask": "mask"}, outputs={"map": ANOMALY_MAP}),
+            StageSpec(
+                name="fake",
+                file="fake.onnx",
+                precision="fp32",
+                inputs={"mask": "mask"},
+                outputs={"map": ANOMALY_MAP},
+            ),
         ),
         tensors={ANOMALY_MAP: TensorSpec(dtype="float32", shape=(1, 1, cells, cells))},
         score=ScoreSpec(),

@@ -230,6 +230,12 @@ def _set(*path: str | int, value: object) -> Callable[[_Manifest], None]:
         (_set("stages", value=[]), "stages"),
         (_set("stages", 0, "inputs", value={}), "inputs"),
         (_set("stages", 0, "name", value="Colour Stage"), "name"),
+        (lambda m: m["stages"][1].pop("precision"), r"stages\.1\.precision"),
+        (_set("stages", 1, "precision", value="fp8"), "'fp32', 'fp16' or 'int8'"),
+        (
+            lambda m: m["stages"][1].update(file="colour.onnx", precision="fp16"),
+            "'shape' says that 'colour.onnx' is fp16, an earlier stage that it is fp32",
+        ),
         (_set("tensors", "colour_map", "dtype", value="bfloat16"), "dtype"),
         (_set("schema_version", value=2), "schema_version"),
         (_set("prodct", value="plate"), "prodct"),

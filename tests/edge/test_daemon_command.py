@@ -71,6 +71,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 StageSpec(
                     name="half",
                     file=file.name,
+                    precision="fp32",
                     inputs={"mask": "mask"},
                     outputs={"map": "anomaly_map"},
                 ),

@@ -73,7 +73,11 @@ class Given(Method):
 
     def stages(self) -> tuple[Stage, ...]:
         spec = StageSpec(
-            name="given", file="given.onnx", inputs={"mask": "mask"}, outputs={ANOMALY_MAP: ANOMALY_MAP}
+            name="given",
+            file="given.onnx",
+            precision="fp32",
+            inputs={"mask": "mask"},
+            outputs={ANOMALY_MAP: ANOMALY_MAP},
         )
         return (
             Stage(spec, self.module, {"mask": torch.zeros(tensor_shapes(self.preprocessing)["mask"][1])}),

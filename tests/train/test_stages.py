@@ -28,7 +28,9 @@ class Weighed(nn.Module):
 
 
 def stage_of(name: str, factor: float, a: str, b: str, made: str) -> Stage:
-    spec = StageSpec(name=name, file=f"{name}.onnx", inputs={"b": b, "a": a}, outputs={"out": made})
+    spec = StageSpec(
+        name=name, file=f"{name}.onnx", precision="fp32", inputs={"b": b, "a": a}, outputs={"out": made}
+    )
     return Stage(spec, Weighed(factor), {"a": torch.zeros(1), "b": torch.zeros(1)})
 
 

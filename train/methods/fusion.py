@@ -122,6 +122,7 @@ class FusionModel(Method):
                 StageSpec(
                     name="fusion",
                     file="fusion.onnx",
+                    precision="fp32",
                     inputs={**maps, "mask": "mask"},
                     outputs={ANOMALY_MAP: ANOMALY_MAP},
                 ),

@@ -197,6 +197,7 @@ class MemoryBankModel(Method):
             StageSpec(
                 name="bank",
                 file="bank.onnx",
+                precision="fp32",
                 inputs={tensor: tensor for tensor in (*parts, "mask")},
                 outputs={ANOMALY_MAP: ANOMALY_MAP},
             ),

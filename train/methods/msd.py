@@ -94,6 +94,7 @@ class MsdModel(Method):
                 StageSpec(
                     name=name,
                     file=f"{name}.onnx",
+                    precision="fp32",
                     inputs={tensor: tensor for tensor in parts},
                     outputs={f"{name}_out": f"{name}_out"},
                 ),
@@ -106,6 +107,7 @@ class MsdModel(Method):
             StageSpec(
                 name="distance",
                 file="distance.onnx",
+                precision="fp32",
                 inputs={"teacher": "teacher_out", "student": "student_out", "mask": "mask"},
                 outputs={ANOMALY_MAP: ANOMALY_MAP},
             ),
