@@ -204,8 +204,8 @@ def check_wiring(manifest: Manifest, path: Path) -> None:
         first = precisions.setdefault(stage.file, stage.precision)
         if first != stage.precision:
             raise BundleInvalid(
-                f"{where}: stage {stage.name!r} says that {stage.file!r} is {stage.precision}, an earlier stage "
-                f"that it is {first}; one file has one precision: export the bundle anew"
+                f"{where}: stage {stage.name!r} says that {stage.file!r} is {stage.precision}, an earlier "
+                f"stage that it is {first}; one file has one precision: export the bundle anew"
             )
     for stage in manifest.stages:
         if stage.file not in manifest.files:
