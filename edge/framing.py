@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from edge.depth import Mask, largest_pieces
 
-__all__ = ["FramingConfig", "Upright", "View", "box_of", "symmetry_of", "view_of"]
+__all__ = ["FramingConfig", "Upright", "View", "box_of", "view_of"]
 
 _PIECE_SHARE = 0.02
 """How large a piece of the foreground must be, of the largest, to belong to the part."""
@@ -143,15 +143,6 @@ def box_of(part: Mask, *, upright: Upright) -> View:
     centre = turn @ ((low + high) / 2)
     size = high - low + 1.0
     return View((float(centre[0]), float(centre[1])), (float(size[0]), float(size[1])), angle_deg)
-
-
-def symmetry_of(part: Mask) -> dict[Upright, float]:
-    """How strongly a mask (H, W) has each axis to be turned by: |Σ zⁿ| / Σ |z|ⁿ over its hull, 0…1.
-
-    A disc has 0 everywhere, a rod 1 of `axis`, a square 0 of `axis` and 0.43 of `square`.
-    """
-    z = _from_centre(_hull(part))  # (k,)
-    return {name: float(abs((z**n).sum()) / (np.abs(z) ** n).sum()) for name, n in _FOLDS.items()}
 
 
 def _hull(part: Mask) -> npt.NDArray[np.float64]:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from edge.framing import FramingConfig, Upright, View, box_of, symmetry_of, view_of
+from edge.framing import FramingConfig, Upright, View, box_of, view_of
 
 
 def smooth_picture(height: int, width: int) -> np.ndarray:
@@ -168,14 +168,6 @@ def test_a_square_stands_on_its_side() -> None:
     for angle in (0.0, 20.0, 45.0, 77.0):
         size = box_of(outline(4, angle), upright="square").size_px
         assert size == pytest.approx((60 * np.sqrt(2) + 1,) * 2, abs=3)
-
-
-def test_how_strongly_an_outline_has_an_axis() -> None:
-    square, disc, rod = outline(4, 10), outline(0, 0), wedge(30)
-    assert symmetry_of(square)["square"] == pytest.approx(0.43, abs=0.02)
-    assert symmetry_of(square)["axis"] < 0.02
-    assert max(symmetry_of(disc).values()) < 0.02
-    assert symmetry_of(rod)["axis"] > 0.4
 
 
 @settings(max_examples=40, deadline=None)

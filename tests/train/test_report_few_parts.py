@@ -44,6 +44,21 @@ def test_of_several_categories_the_spread_is_that_of_their_mean_over_seeds() -> 
     assert point.sd == pytest.approx(np.std([0.7, 0.8], ddof=1))
 
 
+def test_rows_that_were_given_all_parts_are_one_point() -> None:
+    rows = [
+        CurveRow.model_validate({**row("a", parts, 0, value), "category": name, "parts_asked": asked})
+        for name, parts, value, asked in (
+            ("x", 10, 0.5, 10),
+            ("y", 10, 0.7, 10),
+            ("x", 40, 0.8, None),
+            ("y", 60, 1.0, None),
+        )
+    ]
+    few, whole = spreads(rows, lambda one: one.i_auroc)["a"]
+    assert (few.parts, few.mean) == (10, pytest.approx(0.6))
+    assert (whole.parts, whole.mean) == (50, pytest.approx(0.9))
+
+
 def test_rows_without_a_figure_are_left_out() -> None:
     unmarked = CurveRow.model_validate({**row("a", 10, 0, 0.5), "aupro_30": None})
     assert spreads([unmarked], lambda one: one.aupro_30) == {}

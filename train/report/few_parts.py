@@ -17,17 +17,23 @@ __all__ = ["CurveRow", "load_rows", "spreads"]
 class CurveRow(BaseModel):
     """What one model, trained on so many good parts, reached; other keys of a row are passed over.
 
-    `aupro_30` is None where no defect is marked.
+    `aupro_30` is None where no defect is marked. A row whose `parts_asked` is
+    null was given all the parts that its category has.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     method: str = Field(min_length=1)
     parts: int = Field(ge=1)
+    parts_asked: int | None = None
     seed: int
     category: str | None = None
     i_auroc: float = Field(ge=0, le=1)
     aupro_30: float | None = Field(ge=0, le=1)
+
+    @property
+    def of_all(self) -> bool:
+        return "parts_asked" in self.model_fields_set and self.parts_asked is None
 
 
 _ROWS = TypeAdapter(tuple[CurveRow, ...])
@@ -56,13 +62,19 @@ def spreads(
 ) -> dict[str, tuple[Spread, ...]]:
     """Method → mean and standard deviation (n − 1) over seeds, for each number of parts.
 
-    Of several categories a seed's value is their mean. Rows without the figure are left out.
+    Of several categories a seed's value is their mean. Rows that were given all parts are one point, at the
+    mean of what their categories have. Rows without the figure are left out.
     """
+    everything: dict[str, list[int]] = {}
+    for row in rows:
+        if row.of_all:
+            everything.setdefault(row.method, []).append(row.parts)
     found: dict[str, dict[int, dict[int, list[float]]]] = {}
     for row in rows:
         value = figure(row)
         if value is not None:
-            seeds = found.setdefault(row.method, {}).setdefault(row.parts, {})
+            parts = round(statistics.fmean(everything[row.method])) if row.of_all else row.parts
+            seeds = found.setdefault(row.method, {}).setdefault(parts, {})
             seeds.setdefault(row.seed, []).append(value)
     return {
         method: tuple(_spread(parts, seeds) for parts, seeds in sorted(by_parts.items()))
