@@ -14,8 +14,20 @@
     ├── FrameError                       4   a frame whose arrays, units or numbers can't be right
     │   └── DepthUnusable                    its depth is too sparse to see the background by
     ├── BundleError                      5
-    │   ├── BundleCorrupt                    a file is missing, or differs from its sha256
-    │   └── BundleInvalid                    whole, but its parts don't fit together
+    │   ├── BundleCorrupt                    a file is missing, a link, can't be read, or not listed
+    │   │   └── FileChanged                  a file differs from its sha256
+    │   ├── BundleInvalid                    whole, but its parts don't fit together
+    │   │   └── PathEscapes                  a file's name leads out of the bundle
+    │   ├── SignatureError
+    │   │   ├── SignatureMissing             the rig lists trusted keys, and nobody has signed
+    │   │   ├── SignatureBroken              signed, but not these bytes, or not by that key
+    │   │   └── SignatureUntrusted           signed by a key that the rig does not list
+    │   ├── KeyUnusable                      a key file that is none, or that others may read
+    │   ├── ArchiveInvalid                   a .zip that holds something else than one bundle
+    │   │   └── ZipBomb                      it says it unpacks to more than a bundle can be
+    │   ├── GoldenInvalid                    a golden sample that does not fit the manifest
+    │   ├── PickleRefused                    something pickled: reading it would run code
+    │   └── FileTooLarge                     larger than such a file can be; not read
     ├── RunnerError                      6   a stage could not be loaded or run
     ├── BrokerError                      7
     │   ├── BrokerRefused                    it answered, and said no
@@ -36,6 +48,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "ArchiveInvalid",
     "BrokerError",
     "BrokerRefused",
     "BrokerUnreachable",
@@ -54,10 +67,21 @@ __all__ = [
     "DepthUnusable",
     "EdgeError",
     "ExportError",
+    "FileChanged",
+    "FileTooLarge",
     "FrameError",
+    "GoldenInvalid",
+    "KeyUnusable",
+    "PathEscapes",
+    "PickleRefused",
     "RecordingCorrupt",
     "RunnerError",
+    "SignatureBroken",
+    "SignatureError",
+    "SignatureMissing",
+    "SignatureUntrusted",
     "TrainingError",
+    "ZipBomb",
 ]
 
 
@@ -120,11 +144,59 @@ class BundleError(EdgeError):
 
 
 class BundleCorrupt(BundleError):
-    """A file of the bundle is missing, or differs from the sha256 in the manifest."""
+    """A file of the bundle is missing, is not listed, is a link, or can't be read."""
+
+
+class FileChanged(BundleCorrupt):
+    """A file of the bundle differs from its sha256."""
 
 
 class BundleInvalid(BundleError):
     """The bundle is whole, but what its manifest says does not fit together."""
+
+
+class PathEscapes(BundleInvalid):
+    """The name of a file leads out of the bundle."""
+
+
+class SignatureError(BundleError):
+    """The bundle's signature does not let it be taken."""
+
+
+class SignatureMissing(SignatureError):
+    """The rig lists trusted keys, and the bundle has no signature."""
+
+
+class SignatureBroken(SignatureError):
+    """There is a signature, but not of these bytes, or not by the key that it names."""
+
+
+class SignatureUntrusted(SignatureError):
+    """The signature holds, but the rig does not list its key."""
+
+
+class KeyUnusable(BundleError):
+    """A file is no ed25519 key, is locked, or lies where others may read it."""
+
+
+class ArchiveInvalid(BundleError):
+    """A .zip can't be unpacked as a bundle."""
+
+
+class ZipBomb(ArchiveInvalid):
+    """A .zip, or an .npz, unpacks to more than it may."""
+
+
+class GoldenInvalid(BundleError):
+    """A golden sample is not what the manifest says."""
+
+
+class PickleRefused(BundleError):
+    """A file holds something pickled; it was not read, since reading it runs what it holds."""
+
+
+class FileTooLarge(BundleError):
+    """A file is larger than its kind can be; it was not read."""
 
 
 class RunnerError(EdgeError):
