@@ -1,0 +1,1 @@
+"""TensorRT: `building` makes engines, `engines` keeps them, `cuda` and `runner` run them."""
