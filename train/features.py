@@ -70,7 +70,8 @@ class Backbone(nn.Module):
         return self
 
     def forward(self, image: Tensor) -> Tensor:
-        x = image.permute(0, 3, 1, 2).float() / 255.0  # (N, 3, H, W)
+        # The cast comes first: of all operators TensorRT lets only Cast take bytes.
+        x = image.float().permute(0, 3, 1, 2) / 255.0  # (N, 3, H, W)
         x = self.stem((x - self.mean) / self.std)
         maps = []
         for number, block in enumerate(self.blocks, start=1):
