@@ -29,6 +29,7 @@
     │   ├── PickleRefused                    something pickled: reading it would run code
     │   └── FileTooLarge                     larger than such a file can be; not read
     ├── RunnerError                      6   a stage could not be loaded or run
+    │   └── GpuLost                          the GPU's context is broken: only a new process gets it back
     ├── BrokerError                      7
     │   ├── BrokerRefused                    it answered, and said no
     │   └── BrokerUnreachable                it did not answer, or did not acknowledge in time
@@ -71,6 +72,7 @@ __all__ = [
     "FileTooLarge",
     "FrameError",
     "GoldenInvalid",
+    "GpuLost",
     "KeyUnusable",
     "PathEscapes",
     "PickleRefused",
@@ -203,6 +205,10 @@ class RunnerError(EdgeError):
     """A stage of the bundle could not be loaded or run."""
 
     exit_code = 6
+
+
+class GpuLost(RunnerError):
+    """An error has broken the GPU's context for as long as this process lives: it must restart."""
 
 
 class BrokerError(EdgeError):
