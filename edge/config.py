@@ -28,10 +28,12 @@ __all__ = [
     "DaemonConfig",
     "EveryFrameTrigger",
     "HealthConfig",
+    "OnnxConfig",
     "PartPresentTrigger",
     "PicturesConfig",
     "RigConfig",
     "RuntimeConfig",
+    "TensorRTConfig",
     "TlsConfig",
     "TriggerConfig",
     "load_rig_config",
@@ -42,10 +44,51 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class RuntimeConfig(_Section):
-    """What runs the bundle's stages."""
+class OnnxConfig(_Section):
+    """ONNX Runtime on the CPU: there on every machine."""
 
     backend: Literal["onnx"] = "onnx"
+
+
+class TensorRTConfig(_Section):
+    """TensorRT on an NVIDIA GPU; engines are built on the device, once for a bundle and a TensorRT.
+
+    `engines_dir` keeps them (systemd's CACHE_DIRECTORY if not given; elsewhere
+    `~/.cache/edge-inspect/engines`). `workspace_mb` (MiB) is the most scratch memory that a layer may take:
+    lower it where a build is killed. `optimization_level` is 0 (quick to build) to 5 (tries every kernel).
+    `dla_stages` run on core `dla_core` of a Jetson's Deep Learning Accelerator, and what it can't run of
+    them on the GPU unless `dla_gpu_fallback` is false. `timing_cache` is a file that makes later builds
+    quicker (`timing.cache` in `engines_dir` if not given). `streams`: how many stages that don't need each
+    other's results may run beside each other; 1 shares more memory between them.
+    """
+
+    backend: Literal["tensorrt"] = "tensorrt"
+    engines_dir: Path | None = None
+    workspace_mb: int = Field(default=1024, ge=16, le=1_048_576)
+    optimization_level: int = Field(default=3, ge=0, le=5)
+    dla_stages: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], ...] = ()
+    dla_core: int = Field(default=0, ge=0, le=7)
+    dla_gpu_fallback: bool = True
+    timing_cache: Path | None = None
+    streams: int = Field(default=2, ge=1, le=8)
+
+    def engines_folder(self) -> Path:
+        """Where the engines are kept."""
+        if self.engines_dir is not None:
+            return self.engines_dir
+        given = os.environ.get("CACHE_DIRECTORY", "").split(":")[0]  # systemd gives several with colons
+        if given:
+            return Path(given) / "engines"
+        home = os.environ.get("XDG_CACHE_HOME", "")
+        return (Path(home) if home else Path("~/.cache").expanduser()) / "edge-inspect" / "engines"
+
+    def timing_cache_file(self) -> Path:
+        """Where TensorRT's timings are kept."""
+        return self.timing_cache or self.engines_folder() / "timing.cache"
+
+
+RuntimeConfig = Annotated[OnnxConfig | TensorRTConfig, Field(discriminator="backend")]
+"""What runs the bundle's stages: nothing else ever does in its place."""
 
 
 class EveryFrameTrigger(_Section):
@@ -224,7 +267,7 @@ class RigConfig(_Section):
     camera: CameraConfig
     bundle: Path
     job_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-    runtime: RuntimeConfig = RuntimeConfig()
+    runtime: RuntimeConfig = OnnxConfig()
     trigger: TriggerConfig = EveryFrameTrigger()
     broker: BrokerConfig = BrokerConfig()
     pictures: PicturesConfig = PicturesConfig()

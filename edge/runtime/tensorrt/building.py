@@ -77,7 +77,9 @@ def build_engine(
             )
         if timing is not None:
             timing.take_back(trt, config)
-        return bytes(plan)
+        serialised = bytes(plan)
+    watch.finish()
+    return serialised
 
 
 def _read(path: Path, sha256: str | None) -> bytes:

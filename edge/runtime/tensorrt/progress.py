@@ -71,6 +71,11 @@ class Watch:
             self._phases.pop(name, None)
             self._tell(name)
 
+    def finish(self) -> None:
+        """The engine is built; raises what `progress` raises."""
+        if self._progress is not None:
+            self._progress(BuildStep(self._onnx, 1.0, "built"))
+
     def _tell(self, name: str) -> None:
         self._fraction = max(self._fraction, self._done())
         if not self.go_on:
