@@ -19,7 +19,10 @@ __all__ = [
     "CALIBRATION_FILE",
     "Calibration",
     "calibrate_by_quantile",
+    "parse_calibration",
+    "quantile_rank",
     "read_calibration",
+    "read_sealed_calibration",
     "write_calibration",
 ]
 
@@ -46,6 +49,12 @@ class Calibration(BaseModel):
     created_utc: AwareDatetime
 
 
+def quantile_rank(count: int, false_reject_rate: float) -> int:
+    """Which of `count` good scores, from the smallest (1), is the threshold: ⌈(n + 1)(1 − α)⌉, at most n."""
+    # Less a hair: (n + 1)(1 − α) that is whole on paper must not be rounded up because floats miss it.
+    return min(count, math.ceil((count + 1) * (1.0 - false_reject_rate) - 1e-9))
+
+
 def calibrate_by_quantile(
     scores: Sequence[float], *, false_reject_rate: float, model_sha256: str, created_utc: datetime
 ) -> Calibration:
@@ -68,12 +77,10 @@ def calibrate_by_quantile(
         raise CalibrationError(
             f"{broken} of {values.size} scores of good parts are NaN or infinite; export the model anew"
         )
-    # Less a hair: (n + 1)(1 − α) that is whole on paper must not be rounded up because floats miss it.
-    rank = min(values.size, math.ceil((values.size + 1) * (1.0 - false_reject_rate) - 1e-9))
     return Calibration(
         calibration_id=f"{created_utc:%Y%m%dT%H%M%SZ}-quantile",
         model_sha256=model_sha256,
-        threshold=float(values[rank - 1]),
+        threshold=float(values[quantile_rank(values.size, false_reject_rate) - 1]),
         false_reject_rate=false_reject_rate,
         good_parts=values.size,
         created_utc=created_utc,
@@ -91,11 +98,22 @@ def read_calibration(folder: Path, model_sha256: str) -> Calibration | None:
 
     Raises `BundleCorrupt` where the file was changed, `CalibrationError` where it belongs to another model.
     """
+    sealed = read_sealed_calibration(folder)
+    return None if sealed is None else parse_calibration(sealed[0], folder, model_sha256)
+
+
+def read_sealed_calibration(folder: Path) -> tuple[str, str] | None:
+    """Text and sha256 of the calibration beside a model, None where there is none; raises `BundleCorrupt`."""
     path = folder / CALIBRATION_FILE
     # A link that leads nowhere is a calibration that was lost, not one that never was.
     if not path.exists() and not path.is_symlink():
         return None
-    text, _ = read_sealed(path)
+    return read_sealed(path)
+
+
+def parse_calibration(text: str, folder: Path, model_sha256: str) -> Calibration:
+    """What a calibration's text says of the model; raises `CalibrationError`."""
+    path = folder / CALIBRATION_FILE
     try:
         calibration = Calibration.model_validate(plain_data(text))
     except ValueError as error:  # pydantic's ValidationError is one

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from edge.bundle import ANOMALY_MAP, FileSpec, Manifest, TensorSpec, load_bundle, write_manifest
@@ -22,15 +21,14 @@ from edge.sealed import file_sha256
 from edge.version import __version__
 from export.onnx import Graph, export_graph
 from export.parity import Parity, compare
-from train.checkpoint import RunInfo, load_golden, load_log, load_model
+from train.checkpoint import RunInfo, load_log, load_model
 from train.features import Backbone, BackboneConfig
+from train.golden import GoldenSample, load_golden
 from train.methods import Method
 from train.predictor import cells_by_torch
 from train.stages import Stage
 
 __all__ = ["export_bundle"]
-
-_Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 def export_bundle(run: Path, out: Path, tolerance: float, progress: Callable[[str], None]) -> Parity:
@@ -84,12 +82,12 @@ def _export_graphs(
     return graphs
 
 
-def _write_golden(folder: Path, model: Method, golden: Mapping[str, _Arrays]) -> None:
+def _write_golden(folder: Path, model: Method, golden: Sequence[GoldenSample]) -> None:
     """One .npz per golden sample: its tensors, and the map that torch makes of them."""
     (folder / "golden").mkdir()
-    for number, name in enumerate(sorted(golden)):
-        expected = cells_by_torch(model, golden[name])[None, None]  # (1, 1, m, m)
-        arrays: dict[str, Any] = {**golden[name], ANOMALY_MAP: expected}
+    for number, sample in enumerate(golden[:3]):
+        expected = cells_by_torch(model, sample.tensors)[None, None]  # (1, 1, m, m)
+        arrays: dict[str, Any] = {**sample.tensors, ANOMALY_MAP: expected}
         np.savez_compressed(folder / "golden" / f"{number:03d}.npz", **arrays)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 
 from edge.errors import ExportError
 from edge.runtime import Runner
+from train.golden import GoldenSample
 from train.model import AnomalyModel, torch_tensors
 
 __all__ = ["Parity", "compare"]
@@ -26,7 +27,7 @@ class Parity:
     worst: Mapping[str, float]
 
 
-def compare(model: AnomalyModel, runner: Runner, golden: Mapping[str, _Arrays], tolerance: float) -> Parity:
+def compare(model: AnomalyModel, runner: Runner, golden: Sequence[GoldenSample], tolerance: float) -> Parity:
     """Run the golden samples through both; raises `ExportError` where a tensor differs by more than allowed.
 
     A tensor's difference is max |onnx − torch| / (standard deviation of torch's). The chain is compared:
@@ -35,9 +36,9 @@ def compare(model: AnomalyModel, runner: Runner, golden: Mapping[str, _Arrays], 
     if not golden:
         raise ExportError("the run has no golden samples, so nothing can be proven; train it again")
     worst: dict[str, float] = {}
-    for tensors in golden.values():
-        expected = _by_torch(model, tensors)
-        found = runner.run(tensors, tuple(expected))
+    for sample in golden:
+        expected = _by_torch(model, sample.tensors)
+        found = runner.run(sample.tensors, tuple(expected))
         for name, reference in expected.items():
             spread = max(float(reference.std()), 1e-12)
             difference = float(np.abs(np.asarray(found[name], np.float64) - reference).max()) / spread

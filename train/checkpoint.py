@@ -4,39 +4,32 @@
 
     <run>/
       model.safetensors     what was fitted: weights, bank, feature statistics; configuration in the header
-      golden.safetensors    the preprocessed tensors of a few held-out good parts
+      golden.npz            preprocessed held-out good parts, some with simulated defects (train/golden.py)
       training.json         loss curves, scores of the held-out good parts
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save as save_arrays
 from safetensors.torch import save as save_tensors
 
 from edge.errors import TrainingError
 from edge.preprocessing import Preprocessing
 from edge.sealed import write_atomically
 from train.config import TrainConfig
+from train.golden import GOLDEN_FILE, GoldenSample, packed_golden
 from train.methods import Method, build_method
 
-__all__ = ["Golden", "RunInfo", "TrainingLog", "load_golden", "load_log", "load_model", "save_run"]
+__all__ = ["RunInfo", "TrainingLog", "load_log", "load_model", "save_run"]
 
 MODEL_FILE = "model.safetensors"
-GOLDEN_FILE = "golden.safetensors"
 LOG_FILE = "training.json"
 FORMAT = "edge-inspect.run.2"
-
-Golden = Mapping[str, Mapping[str, npt.NDArray[np.generic]]]
-"""Name of a sample → its tensors by name, each with a batch axis of 1."""
 
 
 class _Frozen(BaseModel):
@@ -60,21 +53,18 @@ class TrainingLog(_Frozen):
     validation_scores: dict[str, float]
 
 
-def save_run(folder: Path, model: Method, info: RunInfo, log: TrainingLog, golden: Golden) -> None:
+def save_run(
+    folder: Path, model: Method, info: RunInfo, log: TrainingLog, golden: Sequence[GoldenSample]
+) -> None:
     """Write a run; the model's file comes last, so that a folder that has it has all.
 
     Raises `TrainingError`.
     """
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
-    flat = {
-        f"{sample}/{name}": np.ascontiguousarray(a)
-        for sample, parts in golden.items()
-        for name, a in parts.items()
-    }
     metadata = {"format": FORMAT, "run": info.model_dump_json()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / GOLDEN_FILE, save_arrays(flat))
+        write_atomically(folder / GOLDEN_FILE, packed_golden(golden))
         write_atomically(folder / LOG_FILE, log.model_dump_json(indent=1).encode())
         write_atomically(folder / MODEL_FILE, save_tensors(state, metadata))
     except OSError as error:
@@ -122,17 +112,3 @@ def load_log(folder: Path) -> TrainingLog:
         return TrainingLog.model_validate(json.loads(path.read_bytes()))
     except (OSError, ValueError) as error:
         raise TrainingError(f"{path}: can't be read: {error}") from error
-
-
-def load_golden(folder: Path) -> dict[str, dict[str, npt.NDArray[np.generic]]]:
-    """The golden samples of a run; raises `TrainingError`."""
-    path = folder / GOLDEN_FILE
-    try:
-        flat = load_arrays(path)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path}: can't be read: {error}") from error
-    golden: dict[str, dict[str, npt.NDArray[np.generic]]] = {}
-    for key, array in flat.items():
-        sample, _, name = key.rpartition("/")
-        golden.setdefault(sample, {})[name] = array
-    return golden

@@ -11,7 +11,6 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from edge.errors import DatasetError, TrainingError
@@ -19,6 +18,7 @@ from edge.version import __version__
 from train.checkpoint import MODEL_FILE, RunInfo, TrainingLog, save_run
 from train.config import TrainConfig
 from train.datasets import DataSet, name_of
+from train.golden import choose_golden
 from train.good_parts import GoodParts, Progress, Task
 from train.loop.checkpoints import CHECKPOINT_FOLDER, Checkpoints
 from train.loop.claim import SCRATCH_FOLDER, Claim, claimed, digests_of, machine_of
@@ -32,7 +32,6 @@ from train.views import FeatureCache, prepare
 __all__ = ["CHECKPOINT_STEPS", "Progress", "Task", "train_run", "use_cpu_well"]
 
 CHECKPOINT_STEPS = 50
-GOLDEN_SAMPLES = 3
 
 
 def train_run(
@@ -107,16 +106,14 @@ def _finish(
 ) -> None:
     """Score the parts held out, and write the run."""
     scores: dict[str, float] = {}
-    golden: dict[str, dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]] = {}
     with good.progress.task("scores of good parts", len(good.held_out)) as advance:
         for sample, prepared in good.held_out_prepared(model.wanted):
             score = score_of(model, prepared, info.config.score)
             if not math.isfinite(score):
                 raise TrainingError(f"{sample.rgb_path}: its score is {score}; check image and depth")
             scores[name_of(sample)] = score
-            if len(golden) < GOLDEN_SAMPLES:
-                golden[name_of(sample)] = {name: np.array(array) for name, array in prepared.tensors.items()}
             advance(1)
+    golden = choose_golden(good, scores, info.config.false_reject_rate, model.wanted, info.config.seed)
     save_run(out, model, info, TrainingLog(curves=curves, validation_scores=scores), golden)
 
 

@@ -16,9 +16,10 @@ from edge.runtime import runner_for
 from export.bundle import export_bundle
 from export.onnx import OPSET, export_graph
 from export.parity import compare
-from train.checkpoint import load_golden, load_log, load_model
+from train.checkpoint import load_log, load_model
 from train.datasets import open_dataset
 from train.evaluation import evaluate, predictor_of_bundle, predictor_of_run
+from train.golden import load_golden
 
 
 def test_a_bundle_gives_the_figures_of_its_run(bundle_folder: Path, tiny_run: Path, simulated: Path) -> None:
@@ -134,7 +135,7 @@ def test_parity_of_nothing_is_no_proof(bundle_folder: Path, tiny_run: Path) -> N
         runner_for(load_bundle(bundle_folder)) as runner,
         pytest.raises(ExportError, match="no golden samples"),
     ):
-        compare(load_model(tiny_run)[0], runner, {}, 1e-3)
+        compare(load_model(tiny_run)[0], runner, (), 1e-3)
 
 
 def test_one_tensor_for_two_inputs_is_still_two_inputs(tmp_path: Path) -> None:
