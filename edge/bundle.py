@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge.calibration import CALIBRATION_FILE, Calibration, read_calibration
-from edge.errors import BundleCorrupt, BundleInvalid
+from edge.bundle_files import MAX_FILE_BYTES, FileSpec, check_file, files_of, read_file, stays_inside
+from edge.calibration import CALIBRATION_FILE, Calibration, parse_calibration, read_sealed_calibration
+from edge.errors import BundleCorrupt, BundleInvalid, FileTooLarge, PathEscapes
 from edge.preprocessing import Preprocessing, tensor_shapes
 from edge.scoring import ScoreSpec
-from edge.sealed import file_sha256, plain_data, read_sealed, seal, write_atomically
+from edge.sealed import plain_data, read_sealed, seal, write_atomically
+from edge.signature import SIGNATURE_FILE, PublicKey, check_signature
 
 __all__ = [
     "ANOMALY_MAP",
     "MANIFEST_FILE",
+    "UNLISTED_FILES",
     "Bundle",
     "FileSpec",
     "Manifest",
@@ -26,6 +29,7 @@ __all__ = [
     "StageSpec",
     "TensorSpec",
     "load_bundle",
+    "load_to_sign",
     "write_manifest",
 ]
 
@@ -36,7 +40,8 @@ ANOMALY_MAP = "anomaly_map"
 Precision = Literal["fp32", "fp16", "int8"]
 """What a stage's graph computes in. The graph spells it out (casts, Q/DQ nodes); no backend adds any."""
 
-_SHA256 = r"^[0-9a-f]{64}$"
+UNLISTED_FILES = frozenset({MANIFEST_FILE, CALIBRATION_FILE, SIGNATURE_FILE})
+"""What a bundle may hold beside the files that its manifest lists."""
 
 
 class TensorSpec(BaseModel):
@@ -62,17 +67,8 @@ class StageSpec(BaseModel):
     outputs: dict[str, str] = Field(min_length=1)
 
 
-class FileSpec(BaseModel):
-    """What a file of the bundle must be, byte for byte."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sha256: str = Field(pattern=_SHA256)
-    bytes: int = Field(ge=0)
-
-
 class Manifest(BaseModel):
-    """All that a device must know of a model; `files` names every file but the manifest and the calibration.
+    """All that a device must know of a model; `files` names every file but manifest, calibration, signature.
 
     `tensors` gives dtype and shape of each tensor that a stage makes. `provenance` says where the model
     comes from, `licences` those of its weights.
@@ -91,15 +87,28 @@ class Manifest(BaseModel):
     provenance: dict[str, str | int | float | bool] = {}
     licences: dict[str, str] = {}
 
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The tensors of the frame that the stages ask for."""
+        offered = tensor_shapes(self.preprocessing)
+        return frozenset(
+            tensor for stage in self.stages for tensor in stage.inputs.values() if tensor in offered
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle. `model_sha256` is that of the manifest, which holds those of all files."""
+    """A verified bundle. `model_sha256` is that of the manifest, which holds those of all files.
+
+    `calibration_sha256` is that of the calibration; `signed_by` the key whose signature it has.
+    """
 
     path: Path
     manifest: Manifest
     model_sha256: str
     calibration: Calibration | None
+    calibration_sha256: str | None = None
+    signed_by: PublicKey | None = None
 
     @property
     def product(self) -> str:
@@ -112,14 +121,19 @@ class Bundle:
     @property
     def wanted(self) -> frozenset[str]:
         """The tensors of the frame that the stages ask for."""
-        offered = tensor_shapes(self.manifest.preprocessing)
-        return frozenset(
-            tensor for stage in self.manifest.stages for tensor in stage.inputs.values() if tensor in offered
-        )
+        return self.manifest.wanted
 
     def golden_files(self) -> tuple[Path, ...]:
-        """The golden samples (.npz), in the order of their names."""
+        """The golden samples (.npz), in the order of their names; `edge.golden` reads them."""
         return tuple(self.path / name for name in sorted(self.manifest.files) if name.startswith("golden/"))
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file that the manifest lists, verified once more as they are read.
+
+        A file that was changed since the bundle was loaded is thus never run. Raises `BundleCorrupt`,
+        `FileChanged`.
+        """
+        return read_file(self.path / name, self.manifest.files[name])
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> str:
@@ -130,20 +144,44 @@ def write_manifest(folder: Path, manifest: Manifest) -> str:
     return read_sealed(folder / MANIFEST_FILE)[1]
 
 
-def load_bundle(path: Path) -> Bundle:
+def load_bundle(path: Path, trusted_keys: Sequence[PublicKey] | None = None) -> Bundle:
     """The bundle in a folder, every byte of it verified.
 
-    Raises `BundleCorrupt` where a file is missing, not listed, or differs from its sha256;
-    `BundleInvalid` where the manifest is none, or its stages don't fit together; `CalibrationError`
-    where the calibration belongs to another model.
+    With `trusted_keys` only a bundle that one of them signed is taken; without, an unsigned one is, too,
+    but never one whose signature does not hold. The signature is looked at before anything else is.
+
+    Raises `SignatureError` for the signature; `BundleCorrupt` where a file is missing or not listed,
+    `FileChanged` where it differs from its sha256 or from what was signed; `PickleRefused`, `FileTooLarge`;
+    `BundleInvalid` where the manifest is none, or its stages don't fit together, `PathEscapes` where it
+    names a file outside; `CalibrationError` where the calibration belongs to another model.
     """
+    manifest, calibration = _read_sealed_texts(path)
+    signer = check_signature(path, manifest[1], calibration[1] if calibration else None, trusted_keys)
+    return _verified(path, manifest, calibration, signer)
+
+
+def load_to_sign(path: Path) -> Bundle:
+    """The bundle in a folder, verified but for its signature, if any; raises what `load_bundle` does."""
+    manifest, calibration = _read_sealed_texts(path)
+    return _verified(path, manifest, calibration, None)
+
+
+_Sealed = tuple[str, str]
+
+
+def _read_sealed_texts(path: Path) -> tuple[_Sealed, _Sealed | None]:
+    """Text and sha256 of manifest and calibration, read once: what is judged below is what was signed."""
     try:
         found = path.is_dir()
     except OSError as error:
         raise BundleCorrupt(f"{path}: can't be read ({error.strerror}); check who may enter it") from error
     if not found:
         raise BundleCorrupt(f"{path}: no such bundle; check the path, or make one with edge-export")
-    text, digest = read_sealed(path / MANIFEST_FILE)
+    return read_sealed(path / MANIFEST_FILE), read_sealed_calibration(path)
+
+
+def _verified(path: Path, sealed: _Sealed, calibration: _Sealed | None, signer: PublicKey | None) -> Bundle:
+    text, digest = sealed
     try:
         data = plain_data(text)
         manifest = Manifest.model_validate(data)
@@ -166,7 +204,14 @@ def load_bundle(path: Path) -> Bundle:
             f"{error.filename or path}: can't be read ({error.strerror}); check that this user may "
             "read every file of the bundle, or copy it again"
         ) from error
-    return Bundle(path, manifest, digest, read_calibration(path, digest))
+    return Bundle(
+        path,
+        manifest,
+        digest,
+        None if calibration is None else parse_calibration(calibration[0], path, digest),
+        None if calibration is None else calibration[1],
+        signer,
+    )
 
 
 def _unsaid(data: object, whole: Mapping[str, object]) -> list[str]:
@@ -239,30 +284,20 @@ def check_wiring(manifest: Manifest, path: Path) -> None:
 
 def _check_files(path: Path, manifest: Manifest) -> None:
     for name, spec in manifest.files.items():
-        if not _stays_inside(name):
-            raise BundleInvalid(f"{path / MANIFEST_FILE}: file {name!r} leads out of the bundle")
-        file = path / name
-        if file.is_symlink():
-            raise BundleCorrupt(
-                f"{file}: is a link, its bytes lie elsewhere; copy the file itself into the bundle"
+        if not stays_inside(name):
+            raise PathEscapes(f"{path / MANIFEST_FILE}: file {name!r} leads out of the bundle")
+        if name in UNLISTED_FILES:
+            raise BundleInvalid(
+                f"{path / MANIFEST_FILE}: lists {name!r}, which a manifest can't answer for; remove it"
             )
-        if not file.is_file():
-            raise BundleCorrupt(f"{file}: is missing; copy the bundle again, or export it anew")
-        if file.stat().st_size != spec.bytes or file_sha256(file) != spec.sha256:
-            raise BundleCorrupt(
-                f"{file}: differs from the sha256 in the manifest; it is damaged or was changed: "
-                "copy the bundle again, or export it anew"
+        if spec.bytes > MAX_FILE_BYTES:
+            raise FileTooLarge(
+                f"{path / name}: has {spec.bytes} bytes by the manifest, {MAX_FILE_BYTES} are possible; "
+                "split the stage, or make it smaller"
             )
-    strangers = sorted(_files_of(path) - set(manifest.files) - {MANIFEST_FILE, CALIBRATION_FILE})
+    found = files_of(path)
+    strangers = sorted(found - set(manifest.files) - UNLISTED_FILES)
     if strangers:
         raise BundleCorrupt(f"{path}: holds files that the manifest does not list: {strangers}; remove them")
-
-
-def _stays_inside(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return bool(parts) and not name.startswith("/") and ".." not in parts and "\\" not in name
-
-
-def _files_of(path: Path) -> set[str]:
-    found: Iterable[Path] = (p for p in path.rglob("*") if p.is_file() or p.is_symlink())
-    return {p.relative_to(path).as_posix() for p in found}
+    for name, spec in manifest.files.items():
+        check_file(path / name, spec)

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import yaml
 
-from edge.errors import BundleCorrupt
+from edge.bundle_files import read_bounded
+from edge.errors import BundleCorrupt, FileChanged
 
-__all__ = ["file_sha256", "plain_data", "read_sealed", "seal", "write_atomically"]
+__all__ = ["MAX_SEALED_BYTES", "file_sha256", "plain_data", "read_sealed", "seal", "write_atomically"]
+
+MAX_SEALED_BYTES = 256 * 1024
+"""Ten times what a manifest of many stages has; YAML is read slowly, and all of it is in memory."""
 
 _PREFIX = "# sha256 of all that follows: "
 
@@ -23,16 +27,14 @@ def seal(text: str) -> str:
 def read_sealed(path: Path) -> tuple[str, str]:
     """The text of a sealed file and its sha256 (hex).
 
-    Raises `BundleCorrupt` where the file is missing, has no seal, or differs from it in one byte.
+    Raises `BundleCorrupt` where the file is missing, `FileChanged` where it has no seal or differs from it
+    in one byte, `FileTooLarge` where it holds more than `MAX_SEALED_BYTES`.
     """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise BundleCorrupt(f"{path}: can't be read ({error.strerror}); copy the bundle again") from error
+    raw = read_bounded(path, MAX_SEALED_BYTES)
     first, newline, body = raw.partition(b"\n")
     digest = hashlib.sha256(body).hexdigest()
     if not newline or first != f"{_PREFIX}{digest}".encode():
-        raise BundleCorrupt(
+        raise FileChanged(
             f"{path}: differs from the sha256 in its first line; it was edited by hand or damaged: "
             "copy the bundle again, or export it anew"
         )
