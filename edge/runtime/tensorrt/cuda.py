@@ -61,6 +61,7 @@ class Gpu:
         self._driver = driver
         self._lost: str | None = None
         self._context: Any = None
+        self._kept: list[object] = []
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cuda")
         try:
             self.identity = self._thread.submit(self._open, ordinal).result()
@@ -76,6 +77,10 @@ class Gpu:
         Not to be called by `work` itself: it would wait for itself.
         """
         return self._thread.submit(self._within, work).result()
+
+    def keep(self, thing: object) -> None:
+        """Hold something for as long as the process lives: what can't be freed since the GPU is lost."""
+        self._kept.append(thing)
 
     def device_buffer(self, size_bytes: int) -> DeviceBuffer:
         """Memory on the device; only within `call`, like all that follows."""
