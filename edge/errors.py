@@ -37,7 +37,9 @@
     └── (workstation)
         ├── DatasetError                 8   what lies on disk is not the data set it should be
         ├── TrainingError                9   a NaN, an empty mask, a checkpoint that does not fit
-        └── ExportError                 10   a stage that can't be exported, or misses its tolerance
+        └── ExportError                 10   a stage that can't be exported
+            ├── LintFailed                       a graph that TensorRT would not build
+            └── VerificationFailed               it runs, and does not give what torch gives
 
 The number is the exit code of a command that ends with it. 0 is success and 2 is a wrong command line;
 `edge-inspect` also ends with 20 (a part failed) and 21 (a part got no decision, or an error).
@@ -74,6 +76,7 @@ __all__ = [
     "GoldenInvalid",
     "GpuLost",
     "KeyUnusable",
+    "LintFailed",
     "PathEscapes",
     "PickleRefused",
     "RecordingCorrupt",
@@ -83,6 +86,7 @@ __all__ = [
     "SignatureMissing",
     "SignatureUntrusted",
     "TrainingError",
+    "VerificationFailed",
     "ZipBomb",
 ]
 
@@ -244,6 +248,14 @@ class TrainingError(EdgeError):
 
 
 class ExportError(EdgeError):
-    """A stage can't be exported, or differs from torch by more than its tolerance."""
+    """A stage can't be exported."""
 
     exit_code = 10
+
+
+class LintFailed(ExportError):
+    """A graph holds what TensorRT would not build."""
+
+
+class VerificationFailed(ExportError):
+    """A bundle differs from the torch model by more than its tolerance, or gives another verdict."""
