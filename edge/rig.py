@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +22,15 @@ from edge.inspector import Inspector
 from edge.mqtt import MqttPublisher
 from edge.pictures import pictures_of
 from edge.runtime import runner_for
+from edge.runtime.tensorrt.progress import BuildStep
 from edge.systemd import Notifier
 from edge.trigger import trigger_from_config
 from edge.verdict import Provenance
 
 __all__ = ["check_rig", "run_rig", "stopped_by_signals"]
+
+# One step of TensorRT's builder (one layer's kernels measured) takes seconds, on a small Jetson a minute.
+_PATIENCE_S = 600.0
 
 
 def check_rig(config: RigConfig) -> list[str]:
@@ -53,7 +58,8 @@ def run_rig(config: RigConfig, *, on_ready: Callable[[Daemon], None] | None = No
     """
     bundle = load_bundle(config.bundle)
     state_dir = config.daemon.state_dir or _systemd_state_dir()
-    with runner_for(bundle, config.runtime.backend) as runner:
+    notifier = Notifier()
+    with runner_for(bundle, config.runtime, progress=_BuildNews(notifier)) as runner:
         session = new_session(state_dir)
         daemon = Daemon(
             source=source_from_config(config.camera),
@@ -69,12 +75,31 @@ def run_rig(config: RigConfig, *, on_ready: Callable[[Daemon], None] | None = No
                 health_interval_s=config.health.interval_s,
                 disk=state_dir or Path("/"),
             ),
-            notifier=Notifier(),
+            notifier=notifier,
         )
         if on_ready is not None:
             on_ready(daemon)
         with stopped_by_signals(daemon.stop):
             return daemon.run()
+
+
+class _BuildNews:
+    """Engines that are built at the start take minutes: systemd is told to wait, and how far it is.
+
+    Only while the builder gets on: one that says nothing for `_PATIENCE_S` has hung, and systemd ends it.
+    """
+
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+        self._next_s = 0.0
+
+    def __call__(self, step: BuildStep) -> None:
+        now_s = time.monotonic()
+        if now_s < self._next_s and step.fraction < 1.0:
+            return
+        self._next_s = now_s + 1.0
+        self._notifier.extend_timeout(_PATIENCE_S)
+        self._notifier.status(f"building the engine of {step.onnx}: {step.fraction:.0%} ({step.phase})")
 
 
 @contextmanager

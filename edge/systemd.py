@@ -31,6 +31,10 @@ class Notifier:
         """One line for `systemctl status`."""
         self._send("STATUS=" + text.replace("\n", " "))
 
+    def extend_timeout(self, time_s: float) -> None:
+        """The start takes longer than TimeoutStartSec: wait so much longer for the next word, from now on."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(time_s * 1e6)}")
+
     def stopping(self) -> None:
         """The daemon is on its way out."""
         self._send("STOPPING=1")

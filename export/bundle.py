@@ -61,7 +61,7 @@ def export_bundle(run: Path, out: Path, tolerance: float, progress: Callable[[st
             write_calibration(draft, calibration)
             progress("parity")
             bundle = load_bundle(draft)
-            with runner_for(bundle, "onnx") as runner:
+            with runner_for(bundle) as runner:
                 parity = compare(model, runner, golden, tolerance)
             shutil.move(draft, out)
     except OSError as error:

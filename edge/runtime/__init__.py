@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from typing_extensions import assert_never
+
 from edge.bundle import Bundle
-from edge.errors import RunnerError
+from edge.config import OnnxConfig, RuntimeConfig, TensorRTConfig
 from edge.runtime.onnx import OnnxRunner
 from edge.runtime.runner import Runner
+from edge.runtime.tensorrt.progress import BuildProgress
+from edge.runtime.tensorrt.runner import runner_on_this_gpu
 
 __all__ = ["Runner", "runner_for"]
 
+_ONNX = OnnxConfig()
 
-def runner_for(bundle: Bundle, backend: str = "onnx") -> Runner:
+
+def runner_for(
+    bundle: Bundle,
+    config: RuntimeConfig = _ONNX,
+    *,
+    progress: BuildProgress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Runner:
     """A runner for the bundle on the backend asked for, never on another.
 
-    Raises `RunnerError` where that backend does not exist, or can't load a stage.
+    A backend that builds first tells `progress` how far it is, and asks whether it was `cancelled`; both
+    from other threads. Raises `RunnerError` where the backend is not there, or can't load a stage.
     """
-    if backend != "onnx":
-        raise RunnerError(f"there is no backend {backend!r}; this version has 'onnx' (ONNX Runtime)")
-    return OnnxRunner(bundle)
+    if isinstance(config, OnnxConfig):
+        return OnnxRunner(bundle)
+    if isinstance(config, TensorRTConfig):
+        return runner_on_this_gpu(bundle, config, progress=progress, cancelled=cancelled)
+    assert_never(config)

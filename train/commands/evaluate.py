@@ -121,7 +121,7 @@ def command(
             result = judged(predictor_of_run(run))
         elif bundle is not None:
             loaded = load_bundle(bundle)
-            with runner_for(loaded, "onnx") as runner:
+            with runner_for(loaded) as runner:
                 result = judged(predictor_of_bundle(loaded, runner))
         if maps is not None:
             save_maps(maps, result)

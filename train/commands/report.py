@@ -97,7 +97,7 @@ def command(
         elif bundle is not None:
             loaded = load_bundle(bundle)
             story, preprocessing = story_of_bundle(loaded), loaded.manifest.preprocessing
-            with runner_for(loaded, "onnx") as runner:
+            with runner_for(loaded) as runner:
                 judged = judged_by(predictor_of_bundle(loaded, runner))
         write_page(out, report_html(story, judged, preprocessing, rows))
     if as_json:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,28 +41,44 @@ def build_engine(
 
     `trt` is TensorRT's module. Every tensor has the type that the graph gives it. `sha256`, where given,
     is what the file's bytes must have. `timing` makes a second build of a similar graph quicker.
-    `progress` is told of each step and `cancelled` asked; both from threads of TensorRT. Build outside the
-    main thread: Ctrl-C raises there, and while TensorRT is at work it may be let in only by `cancelled`.
+    `progress` is told of each step and `cancelled` asked; both from other threads.
 
     Raises `RunnerError` where TensorRT can't parse or build the graph, naming the nodes; `BuildCancelled`;
-    `BundleCorrupt` where the file can't be read or has another sha256.
+    `BundleCorrupt` where the file can't be read or has another sha256; and what `progress` raises. Ctrl-C
+    gives the build up at its next step.
     """
     onnx = _read(onnx_path, sha256)
-    builder = create(trt, "Builder", trt.Builder)
     watch = Watch(onnx_path.name, progress, cancelled)
+    # Python raises KeyboardInterrupt in the main thread, wherever it is: it must not be in a call that
+    # TensorRT's C++ makes, which it would end the process from. So the builder has a thread of its own.
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tensorrt-build") as thread:
+        work = thread.submit(_build, trt, onnx, onnx_path, options, timing, watch)
+        try:
+            plan = work.result()
+        except BaseException:
+            watch.go_on = False
+            raise
+    watch.finish()
+    return plan
+
+
+def _build(  # noqa: PLR0917  # build_engine's own, for its thread
+    trt: Any, onnx: bytes, path: Path, options: BuildOptions, timing: TimingCache | None, watch: Watch
+) -> bytes:
+    builder = create(trt, "Builder", trt.Builder)
     monitor = make_monitor(trt, watch)
     with log_of(trt).errors() as said:
         # The parser doesn't keep the network alive, nor the network the parser's weights: hold both.
         network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.OnnxParser(network, log_of(trt).logger)
-        _parse(trt, parser, onnx, onnx_path, said)
-        _check_static(network, onnx_path)
+        _parse(trt, parser, onnx, path, said)
+        _check_static(network, path)
         config = builder.create_builder_config()
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb * _MIB)
         config.builder_optimization_level = options.optimization_level
         config.progress_monitor = monitor
         if options.dla_core is not None:
-            _use_dla(trt, builder, network, config, options, onnx_path)
+            _use_dla(trt, builder, network, config, options, path)
         if timing is not None:
             timing.lend(trt, config)
         plan = builder.build_serialized_network(network, config)
@@ -69,17 +86,15 @@ def build_engine(
             raise watch.failure
         if plan is None:
             if not watch.go_on:
-                raise BuildCancelled(f"{onnx_path}: building its engine was cancelled")
+                raise BuildCancelled(f"{path}: building its engine was cancelled")
             raise RunnerError(
-                f"{onnx_path}: TensorRT {trt.__version__} can't build it{told(said)}; if it ran out of "
-                f"memory lower runtime.workspace_mb (now {options.workspace_mb}) or stop what else runs; if "
-                "not, export the bundle with another precision"
+                f"{path}: TensorRT {trt.__version__} can't build it{told(said)}; if it ran out of memory "
+                f"lower runtime.workspace_mb (now {options.workspace_mb}) or stop what else runs; if not, "
+                "export the bundle with another precision"
             )
         if timing is not None:
             timing.take_back(trt, config)
-        serialised = bytes(plan)
-    watch.finish()
-    return serialised
+        return bytes(plan)
 
 
 def _read(path: Path, sha256: str | None) -> bytes:

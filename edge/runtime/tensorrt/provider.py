@@ -127,6 +127,12 @@ class EngineProvider:
             self.cache.store(plan, record)
         return StageEngine(engine, record, self.cache.plan_path(key), cached=False)
 
+    def forget(self, key: EngineKey, why: str) -> None:
+        """Delete an engine, if it is there, so that the next who asks builds it."""
+        with self.cache.lock.held(self._cancelled):
+            if self.cache.load(key) is not None:
+                self.cache.discard(key, why)
+
     def _from_cache(
         self, key: EngineKey, deserialise: Callable[[bytes], _Engine | None]
     ) -> StageEngine[_Engine] | str | None:
