@@ -1,0 +1,139 @@
+"""Golden samples of a bundle, read as what the manifest says and as nothing else."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.bundle import ANOMALY_MAP, Manifest
+from edge.bundle_files import read_file, refuse_pickle
+from edge.errors import GoldenInvalid, PickleRefused, ZipBomb
+from edge.preprocessing import tensor_shapes
+
+__all__ = ["FOREGROUND", "read_golden"]
+
+FOREGROUND = "foreground"
+"""An array that a sample may hold beside its tensors: bool (depth_px, depth_px), what the score is over."""
+
+_HEADER_BYTES = 1024
+"""More than the header of an .npy with a plain dtype and four axes ever has (NumPy's format, NEP 1)."""
+
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+_Array = npt.NDArray[np.generic]
+_Spec = tuple[str, tuple[int, ...]]
+
+
+def read_golden(path: Path, manifest: Manifest) -> dict[str, _Array]:
+    """The arrays of a golden sample (one of `Bundle.golden_files`) by name, verified as they are read.
+
+    They are the tensors that the stages ask of the frame, each with its batch axis of 1, `anomaly_map`
+    (1, 1, m, m) as the workstation had it, and maybe more of the bundle's tensors, or `FOREGROUND`.
+    Nothing is unpickled, and no more is unpacked than the manifest's shapes take. Raises `GoldenInvalid`
+    where an array is missing, unknown, of another dtype or shape, or not finite; `PickleRefused`; `ZipBomb`
+    where one claims to be larger than it can be; `BundleCorrupt`, `FileChanged` as `load_bundle` does.
+    """
+    name = f"golden/{path.name}"
+    if name not in manifest.files:
+        raise GoldenInvalid(f"{path}: the manifest lists no {name!r}; read what Bundle.golden_files gives")
+    data = read_file(path, manifest.files[name])
+    refuse_pickle(data, str(path))
+    try:
+        arrays = _read_arrays(path, data, _known(manifest))
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as error:
+        # `zipfile` tells of damage in many ways; an OSError is a seek to before the first byte.
+        raise GoldenInvalid(f"{path}: is not an .npz that can be read ({error}); {_MENDING}") from error
+    missing = sorted((manifest.wanted | {ANOMALY_MAP}) - set(arrays))
+    if missing:
+        raise GoldenInvalid(f"{path}: lacks {missing}; {_MENDING}")
+    return arrays
+
+
+_MENDING = "export the bundle anew"
+
+
+def _known(manifest: Manifest) -> dict[str, _Spec]:
+    """Dtype and shape of every array that a sample may hold."""
+    side = manifest.preprocessing.depth_px
+    made = {name: (spec.dtype, spec.shape) for name, spec in manifest.tensors.items()}
+    return {FOREGROUND: ("bool", (side, side)), **tensor_shapes(manifest.preprocessing), **made}
+
+
+def _read_arrays(path: Path, data: bytes, known: Mapping[str, _Spec]) -> dict[str, _Array]:
+    arrays: dict[str, _Array] = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if not member.filename.endswith(".npy") or name not in known:
+                refuse_pickle(b"", f"{path}: {member.filename}")
+                raise GoldenInvalid(
+                    f"{path}: holds {member.filename!r}; this bundle has the tensors {sorted(known)}: "
+                    f"{_MENDING}"
+                )
+            if name in arrays:
+                raise GoldenInvalid(f"{path}: holds {name!r} twice; {_MENDING}")
+            arrays[name] = _read_array(f"{path}: {name!r}", archive, member, *known[name])
+    return arrays
+
+
+def _read_array(
+    where: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, dtype: str, shape: tuple[int, ...]
+) -> _Array:
+    limit = math.prod(shape) * np.dtype(dtype).itemsize + _HEADER_BYTES
+    if member.file_size > limit:
+        raise ZipBomb(
+            f"{where}: claims to hold {member.file_size} bytes, {dtype}{shape} takes no more than {limit}; "
+            f"it was not unpacked: {_MENDING}"
+        )
+    if member.compress_type not in _METHODS:
+        raise GoldenInvalid(f"{where}: is compressed by method {member.compress_type}; {_MENDING}")
+    # `zipfile` gives no more than the size that the member claims, and checks its CRC at the end.
+    content = archive.read(member)
+    refuse_pickle(content, where)
+    array = _array_of(where, content)
+    if array.dtype != np.dtype(dtype) or array.shape != shape:
+        raise GoldenInvalid(f"{where}: is {array.dtype}{array.shape}, must be {dtype}{shape}; {_MENDING}")
+    if not bool(np.isfinite(array).all()):
+        raise GoldenInvalid(
+            f"{where}: {int((~np.isfinite(array)).sum())} of its {array.size} values are NaN or infinite, "
+            f"and nothing can be held against those; {_MENDING}"
+        )
+    return np.ascontiguousarray(array)
+
+
+def _array_of(where: str, content: bytes) -> _Array:
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in reader:
+            raise ValueError(f"version {version} of the format")
+        header_dtype = reader[version](stream, max_header_size=_HEADER_BYTES)[2]
+        if header_dtype.hasobject:
+            raise PickleRefused(
+                f"{where}: holds Python objects, which are pickled; reading them would run what they hold, "
+                f"and they were not read: {_MENDING}"
+            )
+        stream.seek(0)
+        array = np.lib.format.read_array(stream, allow_pickle=False, max_header_size=_HEADER_BYTES)
+    # NumPy evaluates the header as a literal: what is none shows in many ways.
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        KeyError,
+        RecursionError,
+        MemoryError,
+        OverflowError,
+    ) as error:
+        raise GoldenInvalid(f"{where}: is not an array in NumPy's format ({error}); {_MENDING}") from error
+    if stream.tell() != len(content):
+        raise GoldenInvalid(f"{where}: {len(content) - stream.tell()} bytes stand after it; {_MENDING}")
+    return array
