@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from edge.archive import unpack_bundle
 from edge.bundle import Bundle, StageSpec, load_bundle
 from edge.commands.common import ended_by_errors, set_up_logging
-from edge.config import TensorRTConfig, load_rig_config
+from edge.config import RigConfig, TensorRTConfig, load_rig_config
 from edge.errors import ConfigError
 from edge.runtime.tensorrt.api import create_runtime, load_tensorrt
 from edge.runtime.tensorrt.cuda import Gpu, this_gpu
@@ -59,7 +60,12 @@ def build(
     *,
     bundle: Annotated[
         list[Path] | None,
-        typer.Option(help="A bundle's folder; again for each further one. Not given: that of --config."),
+        typer.Option(
+            help="A bundle's folder, or its .zip; again for each further one. Not given: that of --config."
+        ),
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option(help="The new folder that the bundle's .zip is unpacked into.")
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="The rig's YAML, whose `runtime` section says how to build.")
@@ -70,7 +76,9 @@ def build(
     force: Annotated[bool, typer.Option("--force", help="Build anew what is there already, too.")] = False,
     prune: Annotated[
         bool,
-        typer.Option("--prune", help="Then delete every engine that none of these bundles uses here."),
+        typer.Option(
+            "--prune", help="Then delete every engine that none of these bundles, nor --config's, uses here."
+        ),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the result as JSON on stdout; all else goes to stderr.")
@@ -85,42 +93,63 @@ def build(
 
     **Example:** `edge-build --config /etc/edge-inspect/rig.yaml --prune`
 
+    **Example:** `edge-build --bundle plate.zip --into bundles/plate-2`
+
     **Exit codes:** 0 all engines are there, 2 wrong command line, 3 configuration, 5 bundle, 6 an engine
     can't be built (or there is no TensorRT, or no GPU), 11 calibration, 130 interrupted.
     """
     set_up_logging(verbose)
     with ended_by_errors():
-        runtime, paths = _wanted(config, bundle or [], engines)
-        report = _build([load_bundle(path) for path in paths], runtime, force=force, prune=prune)
+        rig = None if config is None else load_rig_config(config)
+        runtime = _runtime(rig, engines)
+        trt, gpu = load_tensorrt(), this_gpu()  # before a .zip is unpacked
+        bundles = _bundles(rig, bundle or [], into, prune)
+        report = _build(trt, gpu, bundles, runtime, force=force, prune=prune)
     if as_json:
         sys.stdout.write(report.model_dump_json() + "\n")
     else:
         _print(report)
 
 
-def _wanted(
-    config: Path | None, bundles: Sequence[Path], engines: Path | None
-) -> tuple[TensorRTConfig, list[Path]]:
-    """How to build, and what: each bundle once."""
-    runtime, paths = TensorRTConfig(), list(bundles)
-    if config is not None:
-        rig = load_rig_config(config)
-        if not isinstance(rig.runtime, TensorRTConfig):
-            raise ConfigError(
-                f"{config}: runtime.backend is {rig.runtime.backend}, which needs no engines; set it to "
-                "tensorrt, or leave out --config"
-            )
-        runtime, paths = rig.runtime, paths or [rig.bundle]
+def _runtime(rig: RigConfig | None, engines: Path | None) -> TensorRTConfig:
+    """How to build: as the rig says."""
+    runtime = TensorRTConfig() if rig is None else rig.runtime
+    if not isinstance(runtime, TensorRTConfig):
+        raise ConfigError(
+            f"--config: runtime.backend is {runtime.backend}, which needs no engines; set it to tensorrt, or "
+            "leave out --config"
+        )
+    return runtime if engines is None else runtime.model_copy(update={"engines_dir": engines})
+
+
+def _bundles(rig: RigConfig | None, given: Sequence[Path], into: Path | None, prune: bool) -> list[Bundle]:
+    """What to build, each once; a rig that lists trusted keys takes no bundle but theirs.
+
+    What is about to be pruned must not be the engines of the rig's own bundle, whatever else is named.
+    """
+    keys = None if rig is None else rig.read_trusted_keys()
+    paths = list(given)
+    if rig is not None and (prune or not paths):
+        paths.append(rig.bundle)
     if not paths:
-        raise ConfigError("nothing to build: give --bundle FOLDER, or --config RIG.yaml")
-    if engines is not None:
-        runtime = runtime.model_copy(update={"engines_dir": engines})
-    return runtime, list(dict.fromkeys(paths))
+        raise ConfigError("nothing to build: give --bundle, or --config")
+    archives = [path for path in paths if path.suffix == ".zip" and not path.is_dir()]
+    if (into is None) != (not archives) or len(archives) > 1:
+        raise ConfigError(
+            f"--into names the one new folder of one .zip; given are {len(archives)} .zip files and "
+            f"{'no ' if into is None else ''}--into"
+        )
+    return [
+        unpack_bundle(path, into, trusted_keys=keys)
+        if into is not None and path in archives
+        else load_bundle(path, keys)
+        for path in dict.fromkeys(path.resolve() if path.is_dir() else path for path in paths)
+    ]
 
 
-def _build(bundles: Sequence[Bundle], config: TensorRTConfig, *, force: bool, prune: bool) -> BuildReport:
-    trt = load_tensorrt()
-    gpu = this_gpu()
+def _build(
+    trt: Any, gpu: Gpu, bundles: Sequence[Bundle], config: TensorRTConfig, *, force: bool, prune: bool
+) -> BuildReport:
     with _Bars() as bars:
         provider = EngineProvider(trt, config, gpu.identity, progress=bars.step)
         keys = {key for bundle in bundles for key in provider.keys(bundle).values()}

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import GpuLost, RunnerError
-from edge.runtime.tensorrt.gpu import GpuIdentity
+from edge.runtime.tensorrt.gpu import GpuIdentity, jetson_release
 
 __all__ = ["DeviceBuffer", "Event", "Gpu", "HostBuffer", "Stream", "load_driver", "this_gpu"]
 
@@ -123,7 +123,10 @@ class Gpu:
                 "Jetson), and that this user is in the groups video and render, or set runtime.backend: onnx"
             ) from error
         return GpuIdentity(
-            name=name, sm=f"{major}.{minor}", driver=f"{version // 1000}.{version % 1000 // 10}"
+            name=name,
+            sm=f"{major}.{minor}",
+            driver=f"{version // 1000}.{version % 1000 // 10}",
+            platform=jetson_release(),
         )
 
     def _within(self, work: Callable[[], _T]) -> _T:

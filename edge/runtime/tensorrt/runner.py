@@ -52,7 +52,7 @@ def runner_on_this_gpu(
     """
     trt, gpu = load_tensorrt(), this_gpu()
     engines = EngineProvider(trt, config, gpu.identity, progress=progress, cancelled=cancelled)
-    return TensorRtRunner(bundle, trt=trt, gpu=gpu, engines=engines)
+    return TensorRtRunner(bundle, trt=trt, gpu=gpu, engines=engines, streams=config.streams)
 
 
 class TensorRtRunner(Runner):
