@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,7 +20,8 @@ from pydantic import (
 from typing_extensions import Self
 
 from edge.camera.config import CameraConfig
-from edge.errors import ConfigError
+from edge.errors import ConfigError, KeyUnusable
+from edge.signature import KEY_TEXT, PublicKey, read_public_key
 from edge.strict_yaml import load_strict_yaml
 from edge.topics import RigIdentity
 
@@ -36,6 +38,7 @@ __all__ = [
     "TensorRTConfig",
     "TlsConfig",
     "TriggerConfig",
+    "TrustedKey",
     "load_rig_config",
 ]
 
@@ -260,12 +263,36 @@ class DaemonConfig(_Section):
     state_dir: Path | None = None
 
 
+def _key_or_file(value: object) -> str | Path:
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be the file of a public key (.pub), or the 44 characters of one")
+    return value if re.fullmatch(KEY_TEXT, value) else Path(value)
+
+
+def _not_empty(value: object) -> object:
+    if (
+        value is None or value == []
+    ):  # a list whose every line was commented out must not open the rig to everybody
+        raise ValueError("is empty; list a public key, or remove trusted_keys to take unsigned bundles")
+    return value
+
+
+TrustedKey = Annotated[str | Path, BeforeValidator(_key_or_file)]
+"""A public key: its file (PEM), or the base64 of its 32 bytes."""
+
+
 class RigConfig(_Section):
-    """One rig, whole: who it is, what it looks through, what it runs, whom it tells."""
+    """One rig, whole: who it is, what it looks through, what it runs, whom it tells.
+
+    With `trusted_keys` it takes no bundle but those that one of them signed.
+    """
 
     rig: RigIdentity
     camera: CameraConfig
     bundle: Path
+    trusted_keys: Annotated[tuple[TrustedKey, ...] | None, BeforeValidator(_not_empty)] = None
     job_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     runtime: RuntimeConfig = OnnxConfig()
     trigger: TriggerConfig = EveryFrameTrigger()
@@ -273,6 +300,21 @@ class RigConfig(_Section):
     pictures: PicturesConfig = PicturesConfig()
     health: HealthConfig = HealthConfig()
     daemon: DaemonConfig = DaemonConfig()
+
+    def read_trusted_keys(self) -> tuple[PublicKey, ...] | None:
+        """The keys that a bundle must be signed by, for `load_bundle`; None where any bundle will do.
+
+        Raises `ConfigError` where one can't be read, or is none.
+        """
+        if self.trusted_keys is None:
+            return None
+        try:
+            return tuple(
+                read_public_key(key) if isinstance(key, Path) else PublicKey.from_text(key)
+                for key in self.trusted_keys
+            )
+        except KeyUnusable as error:
+            raise ConfigError(f"trusted_keys: {error}") from error
 
 
 def load_rig_config(path: Path) -> RigConfig:

@@ -39,7 +39,7 @@ def check_rig(config: RigConfig) -> list[str]:
     checks: tuple[Callable[[], object], ...] = (
         functools.partial(source_from_config, config.camera),
         config.broker.read_password,
-        functools.partial(load_bundle, config.bundle),
+        functools.partial(_bundle_of, config),
     )
     for check in checks:
         try:
@@ -56,7 +56,7 @@ def run_rig(config: RigConfig, *, on_ready: Callable[[Daemon], None] | None = No
     what `Daemon.run` raises, and `ConfigError`, `BundleError`, `CalibrationError` or `RunnerError` where
     the rig can't be put together.
     """
-    bundle = load_bundle(config.bundle)
+    bundle = _bundle_of(config)
     state_dir = config.daemon.state_dir or _systemd_state_dir()
     notifier = Notifier()
     with runner_for(bundle, config.runtime, progress=_BuildNews(notifier)) as runner:
@@ -100,6 +100,10 @@ class _BuildNews:
         self._next_s = now_s + 1.0
         self._notifier.extend_timeout(_PATIENCE_S)
         self._notifier.status(f"building the engine of {step.onnx}: {step.fraction:.0%} ({step.phase})")
+
+
+def _bundle_of(config: RigConfig) -> Bundle:
+    return load_bundle(config.bundle, config.read_trusted_keys())
 
 
 @contextmanager

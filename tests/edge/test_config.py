@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from edge.config import BrokerConfig, PartPresentTrigger, RigConfig, load_rig_config
 from edge.errors import ConfigError
+from edge.signature import PublicKey
+from edge.signing import create_key_pair
 from edge.topics import RigIdentity, Segment, Topics
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "rig.example.yaml"
@@ -229,3 +233,44 @@ def test_all_sections_are_frozen_and_strict() -> None:
     for section in sections(RigConfig):
         assert section.model_config.get("frozen"), section
         assert section.model_config.get("extra") == "forbid", section
+
+
+def test_trusted_keys_are_files_or_text(tmp_path: Path) -> None:
+    text = base64.b64encode(Ed25519PrivateKey.generate().public_key().public_bytes_raw()).decode()
+    theirs = create_key_pair(tmp_path / "acme")
+    config = load_rig_config(written(tmp_path, RIGHT + f"trusted_keys: [acme.pub, {text}]\n"))
+    assert config.read_trusted_keys() == (theirs, PublicKey.from_text(text))
+    assert load_rig_config(written(tmp_path, RIGHT)).read_trusted_keys() is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("", "trusted_keys: is empty; list a public key, or remove"),
+        ("[]", "trusted_keys: is empty; list a public key, or remove"),
+        ("[3]", "trusted_keys.0: must be the file of a public key"),
+        ("['']", "trusted_keys.0: must be the file of a public key"),
+        ("acme.pub", "trusted_keys: input should be a valid tuple"),
+    ],
+)
+def test_a_list_of_trusted_keys_that_trusts_nobody_is_a_mistake(
+    tmp_path: Path, keys: str, words: str
+) -> None:
+    (mistake,) = mistakes(tmp_path, RIGHT + f"trusted_keys: {keys}\n")
+    assert words in mistake
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("missing.pub", r"trusted_keys: .*missing\.pub: is missing"),
+        ("acme", "is a private key, which must never lie on a rig"),
+        (f"{'A' * 43}=", "a key under which anybody can sign"),  # 32 zero bytes
+        ("rig.yaml", "is not a public key in PEM"),
+    ],
+)
+def test_a_trusted_key_that_is_none_is_named(tmp_path: Path, name: str, words: str) -> None:
+    create_key_pair(tmp_path / "acme")
+    config = load_rig_config(written(tmp_path, RIGHT + f"trusted_keys: ['{name}']\n"))
+    with pytest.raises(ConfigError, match=words):
+        config.read_trusted_keys()
