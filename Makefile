@@ -9,7 +9,7 @@ BASE := $(VENV)/.installed-base
 DEV  := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench demo-bundle schemas clean mosquitto chromium
+.PHONY: help demo test check bench demo-bundle schemas clean mosquitto chromium compiler tensorrt
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ help: ## say what there is to make
 demo: $(if $(wildcard $(DEV)),$(DEV),$(BASE)) ## see it work: camera, broker and daemon on this computer (no torch)
 	$(BIN)/edge-demo --parts $(PARTS)
 
-test: $(DEV) mosquitto chromium ## run all tests, with a real broker and a real browser (installs torch)
+test: $(DEV) mosquitto chromium tensorrt ## run all tests, with a real broker, browser and TensorRT (installs torch)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(DEV) ## formatting, lint and types
@@ -81,3 +81,10 @@ mosquitto:
 
 chromium:
 	$(call from_debian,chromium,chromium)
+
+compiler:
+	$(call from_debian,g++,g++)
+
+# TensorRT's Python modules and a pycuda for the tests that need no GPU; what is there already is left alone.
+tensorrt: $(DEV) compiler
+	$(BIN)/python -m tests.tensorrt_real.install
