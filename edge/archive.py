@@ -102,8 +102,9 @@ def unpack_bundle(
     anything but files; `PathEscapes` where a name leads out; `ZipBomb` and `FileTooLarge` for what is beyond
     `limits`, before it is unpacked; what `load_bundle` raises; `BundleError` where it can't be written.
     """
-    if into.exists() or into.is_symlink():
-        raise BundleError(f"{into}: exists already; {_NEVER_OVER}")
+    with _written(into):
+        if into.exists() or into.is_symlink():
+            raise FileExistsError
     with _opened(archive, limits) as packed:
         members = _checked(archive, packed, limits)
         with _written(into), tempfile.TemporaryDirectory(dir=into.parent, prefix=f".{into.name}.") as beside:

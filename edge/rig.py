@@ -24,6 +24,7 @@ from edge.pictures import pictures_of
 from edge.runtime import runner_for
 from edge.runtime.tensorrt.progress import BuildStep
 from edge.systemd import Notifier
+from edge.trial import try_stages
 from edge.trigger import trigger_from_config
 from edge.verdict import Provenance
 
@@ -103,7 +104,10 @@ class _BuildNews:
 
 
 def _bundle_of(config: RigConfig) -> Bundle:
-    return load_bundle(config.bundle, config.read_trusted_keys())
+    bundle = load_bundle(config.bundle, config.read_trusted_keys())
+    if config.runtime.backend == "onnx":
+        try_stages(bundle)
+    return bundle
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = [
     "PublicKey",
     "Signature",
     "check_signature",
+    "public_key_from",
     "read_public_key",
     "signed_statement",
 ]
@@ -135,6 +137,11 @@ def signed_statement(signed: Signed) -> bytes:
         f"calibration.yaml {signed.calibration_sha256 or 'none'}",
     )
     return ("\n".join(lines) + "\n").encode()
+
+
+def public_key_from(text: str) -> PublicKey:
+    """The key that a person names: its base64, or its file; raises `KeyUnusable`."""
+    return PublicKey.from_text(text) if re.fullmatch(KEY_TEXT, text) else read_public_key(Path(text))
 
 
 def read_public_key(path: Path) -> PublicKey:

@@ -60,8 +60,6 @@ def create_key_pair(private: Path, passphrase: str | None = None) -> PublicKey:
         NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase.encode())
     )
     public = public_path(private)
-    if public.exists() or public.is_symlink():
-        raise _exists(public)
     _write_new(private, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption), 0o600)
     try:
         pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

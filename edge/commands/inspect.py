@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from edge.bundle import load_bundle
+from edge.bundle import Bundle, load_bundle
 from edge.camera.config import FolderCamera, RecordingCamera
 from edge.camera.factory import source_from_config
 from edge.camera.source import FrameSource
@@ -29,6 +29,7 @@ from edge.frame import Frame
 from edge.inspection import Outcome
 from edge.inspector import Inspector
 from edge.runtime import runner_for
+from edge.signature import public_key_from
 
 __all__ = ["app", "main"]
 
@@ -62,6 +63,10 @@ def inspect(
         Path | None,
         typer.Option(help="A new folder for overlays (.jpg), anomaly maps (.npy) and inspections.jsonl."),
     ] = None,
+    trusted_key: Annotated[
+        list[str] | None,
+        typer.Option(help="Take only a bundle that this public key signed (a file or base64); repeatable."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per part and line on stdout, and nothing else.")
     ] = False,
@@ -80,7 +85,8 @@ def inspect(
     reports: list[PartReport] = []
     with ended_by_errors():
         camera = _source_of(source, split)
-        for report in _inspect_all(bundle, camera, limit=limit, out=out):
+        keys = [public_key_from(text) for text in trusted_key] if trusted_key else None
+        for report in _inspect_all(load_bundle(bundle, keys), camera, limit=limit, out=out):
             reports.append(report)
             if as_json:
                 sys.stdout.write(report.model_dump_json() + "\n")
@@ -105,9 +111,8 @@ def _source_of(path: Path, split: Split | None) -> FrameSource:
 
 
 def _inspect_all(
-    bundle_path: Path, camera: FrameSource, *, limit: int | None, out: Path | None
+    bundle: Bundle, camera: FrameSource, *, limit: int | None, out: Path | None
 ) -> Iterator[PartReport]:
-    bundle = load_bundle(bundle_path)
     calibration = bundle.calibration
     with (
         report_folder(out) if out else nullcontext() as folder,
