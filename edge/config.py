@@ -48,9 +48,14 @@ class _Section(BaseModel):
 
 
 class OnnxConfig(_Section):
-    """ONNX Runtime on the CPU: there on every machine."""
+    """ONNX Runtime on the CPU: there on every machine.
+
+    `threads` compute together; as many as the process may use cores if not given. Fewer leave cores to
+    whatever else the device does.
+    """
 
     backend: Literal["onnx"] = "onnx"
+    threads: int | None = Field(default=None, ge=1, le=256)
 
 
 class TensorRTConfig(_Section):

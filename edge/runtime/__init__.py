@@ -47,7 +47,7 @@ def runner_for(
     """
     check_backend(bundle, config)
     if isinstance(config, OnnxConfig):
-        return OnnxRunner(bundle)
+        return OnnxRunner(bundle, config.threads)
     if isinstance(config, TensorRTConfig):
         return runner_on_this_gpu(bundle, config, progress=progress, cancelled=cancelled)
     assert_never(config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,19 +35,21 @@ _TYPES = {
 
 
 class OnnxRunner(Runner):
-    """Runs each stage as an ONNX Runtime session; tensors stay ONNX Runtime's own between the stages.
+    """Runs each stage as an ONNX Runtime session; tensors stay where ONNX Runtime made them.
 
-    One file that several stages name is loaded once. Raises `RunnerError` where a stage can't be loaded,
-    `BundleInvalid` where a graph's inputs or outputs are not those that the manifest says.
+    One file that several stages name is loaded once, from the bytes that were verified. `threads` compute
+    together, as many as the process may use cores if None. Raises `RunnerError` where a stage can't be
+    loaded, `BundleInvalid` where a graph's inputs or outputs are not those that the manifest says,
+    `BundleCorrupt` where a file was changed since the bundle was loaded.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         super().__init__(bundle)
-        options = session_options()
+        options = session_options(threads)
         self._sessions: dict[str, Any] = {}
         for stage in bundle.manifest.stages:
             if stage.file not in self._sessions:
-                self._sessions[stage.file] = _load(bundle.path / stage.file, options)
+                self._sessions[stage.file] = _load(bundle, stage.file, options)
         _check_graphs(bundle, self._sessions)
 
     def _run(self, tensors: Mapping[str, Array], fetch: Sequence[str]) -> dict[str, Array]:
@@ -69,42 +70,42 @@ class OnnxRunner(Runner):
         self._sessions.clear()
 
 
-@functools.cache
-def session_options() -> Any:
-    """Session options under which chained sessions don't fight for the cores.
+def session_options(threads: int | None = None) -> Any:
+    """How chained sessions run fast beside each other, and beside whatever else the device does.
 
-    Each session of its own spins its own threads while the next one works: three chained sessions took
-    73 ms where their parts sum to 23. One pool for the process mends it; where this version of ONNX
-    Runtime offers none to Python, threads that don't spin are as good.
+    `threads` per session, as many as the process may use cores if None. The figures behind each choice
+    stand in docs/performance.md.
     """
     options = ort.SessionOptions()
+    # Below ALL convolutions keep the layout of the file: 1.7 times as slow.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.inter_op_num_threads = 1
+    # Threads that spin while they have nothing to do take the cores from the next stage, and from the camera.
+    # The one pool that sessions can share always spins, as Python can make it: it gains a few percent on an
+    # idle machine, and takes twice the time and more on a busy one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A plan of all intermediate tensors keeps room for them between runs; the arena alone reuses it.
+    options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = True
     options.log_severity_level = 3
-    threads = len(os.sched_getaffinity(0))
-    if hasattr(ort, "set_global_thread_pool_sizes"):
-        try:
-            ort.set_global_thread_pool_sizes(threads, 1)
-        except _OrtErrors as error:
-            raise RunnerError(
-                f"ONNX Runtime's shared thread pool can't be set ({error}); start the runner before other "
-                "code of this process makes a session"
-            ) from error
-        options.use_per_session_threads = False
-    else:
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 
-def _load(path: Path, options: Any) -> Any:
+def _load(bundle: Bundle, file: str, options: Any) -> Any:
+    path = bundle.path / file
+    graph = bundle.read(file)
     try:
         # Without `enable_fallback=0` it tries again on its own, and prints that to stdout.
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except (*_OrtErrors, UnicodeDecodeError) as error:  # names in a damaged graph need not be UTF-8
         raise RunnerError(
             f"{path}: ONNX Runtime {ort.__version__} can't load it ({error}); export the bundle anew"
         ) from error
+    # It keeps the file's bytes to load them again on other providers; weights need not be there twice.
+    session._model_bytes = None
+    return session
 
 
 def _promises(nodes: Sequence[Any], path: Path) -> dict[str, tuple[str, tuple[object, ...]]]:

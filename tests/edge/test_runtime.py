@@ -20,6 +20,7 @@ from edge.config import TensorRTConfig
 from edge.errors import BundleInvalid, RunnerError
 from edge.preprocessing import tensor_shapes
 from edge.runtime import Runner, runner_for
+from edge.runtime.onnx import session_options
 from edge.sealed import file_sha256
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -66,10 +67,9 @@ def test_three_chained_stages_give_what_one_fused_graph_gives(bundle: Bundle, ru
     both = compose.merge_models(colour, shape, io_map=[])
     io_map = [("colour/colour_map", "colour_map"), ("shape/shape_map", "shape_map")]
     fused = compose.merge_models(both, distance, io_map=io_map)
-    options = ort.SessionOptions()
-    # Where the runner has set up one pool for the process, no session may have its own.
-    options.use_per_session_threads = not hasattr(ort, "set_global_thread_pool_sizes")
-    session = ort.InferenceSession(fused.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        fused.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
+    )
     for seed in range(5):
         tensors = tensors_for(bundle, seed)
         (expected,) = session.run(None, tensors)

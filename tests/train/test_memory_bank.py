@@ -218,7 +218,6 @@ def test_the_device_gets_a_graph_of_fixed_shapes_and_known_operations(
     for value in (*graph.value_info, *graph.input, *graph.output):
         assert all(side.dim_value > 0 for side in value.type.tensor_type.shape.dim), value.name
     assert sum(node.op_type in ("MatMul", "Gemm") for node in graph.node) == 3  # 40 rows, 16 at a time
-    # A runner of another test may have made the process's thread pool the sessions' only one.
     session = onnxruntime.InferenceSession(str(path), session_options(), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"features": features.numpy(), "mask": mask.numpy()})
     assert np.allclose(found, expected.numpy(), rtol=1e-4, atol=1e-4)
