@@ -62,7 +62,7 @@ def main() -> None:
     library = ctypes.CDLL("libcuda.so.1")
     gpu = this_gpu()
     driver = gpu._driver
-    names = frozenset(names_of_module(driver))
+    names = frozenset(name for name, _ in names_of_module(driver))
     report: dict[str, object] = {
         "identity": gpu.identity.model_dump(),
         "lacking": sorted(PYCUDA_DRIVER - names),

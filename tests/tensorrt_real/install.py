@@ -33,8 +33,6 @@ from tests.tensorrt_real.parts import (
     PYCUDA,
     PYCUDA_FOLDER,
     ROOT,
-    STUBGEN,
-    STUBGEN_FOLDER,
     Bindings,
     must_be_here,
     reason_against,
@@ -62,7 +60,6 @@ def main() -> int:
     try:
         for bindings in BINDINGS:
             _part(bindings.folder, bindings.requirement, partial(_bindings, bindings), _NVINFER)
-        _part(STUBGEN_FOLDER, STUBGEN, _stubgen)
         if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
             _log.warning(
                 "no Python.h: pycuda can't be built; on Debian and Ubuntu: apt-get install python3-dev"
@@ -105,10 +102,6 @@ def _bindings(bindings: Bindings, folder: Path) -> None:
     (package / "__init__.py").write_text(
         "from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n", encoding="utf-8"
     )
-
-
-def _stubgen(folder: Path) -> None:
-    _pip("install", "--target", folder, STUBGEN)
 
 
 def _pycuda(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Every name that a version of TensorRT's Python module has, and every one that a piece of code uses of it.
 
-Run as a program over the real bindings, it prints theirs as a JSON list: `Builder`, `Builder.create_network`,
-`ILogger.Severity.ERROR`, … The code is read, not run: its names are those below a variable called `trt`.
+Run as a program over the real bindings, it prints theirs with their signatures as JSON: `Builder`,
+`Builder.create_network`, `ILogger.Severity.ERROR`, … The code is read, not run: its names are those below a
+variable called `trt`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import ast
 import importlib
 import inspect
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 _PYTHON = frozenset(name for kind in (bytes, dict, list, set, str, tuple) for name in dir(kind))
 """`update`, `get`, … hang on everyday objects far more often than on TensorRT's."""
@@ -19,19 +21,34 @@ _PYTHON = frozenset(name for kind in (bytes, dict, list, set, str, tuple) for na
 __all__ = ["chains", "members", "names_of_module", "strangers"]
 
 
-def names_of_module(module: object) -> Iterator[str]:
-    """The public names of a module and of the classes in it, at any depth."""
+def names_of_module(module: object) -> Iterator[tuple[str, str]]:
+    """The public names of a module and of the classes in it, at any depth; for methods the first signature.
 
-    def below(owner: object, prefix: str, depth: int) -> Iterator[str]:
+    A signature is that of pybind11's docstring: `(name: str, profile_index: int = 0) -> TensorFormat`.
+    """
+
+    def below(owner: object, prefix: str, depth: int) -> Iterator[tuple[str, str]]:
         for name in dir(owner):
             if name.startswith("_") and name not in ("__version__", "__init__"):
                 continue
-            yield f"{prefix}{name}"
             member = getattr(owner, name, None)
+            yield f"{prefix}{name}", _signature(member)
             if inspect.isclass(member) and depth < 3:
                 yield from below(member, f"{prefix}{name}.", depth + 1)
 
     return below(module, "", 0)
+
+
+def _signature(member: object) -> str:
+    text = (member.__doc__ or "") if callable(member) and not inspect.isclass(member) else ""
+    match = re.search(r"^(?:1\. )?\w+(\(.*\) -> .*)$", text, re.MULTILINE)
+    if match is None:
+        return ""
+    # Versions of pybind11 spell types differently, and each module is called otherwise.
+    signature = re.sub(r"\b\w+_bindings\.\w+\.", "", match[1])
+    signature = signature.replace("typing.SupportsInt", "int").replace("typing_extensions.Buffer", "buffer")
+    signature = re.sub(r"<([\w.]+): -?\d+>", r"\1", signature)  # a default that is an enum's member
+    return re.sub(r"^\(self: \w+(, )?", "(", signature)
 
 
 def chains(source: str) -> Iterator[tuple[int, str]]:
@@ -79,7 +96,7 @@ def members(source: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name
 
 
-def strangers(source: str, versions: dict[str, frozenset[str]]) -> list[str]:
+def strangers(source: str, versions: Mapping[str, Collection[str]]) -> list[str]:
     """What the code uses that not each version has, as lines for a person.
 
     What is taken of `trt` has to be there by its full name. Of what hangs on other objects the class is not
@@ -102,4 +119,4 @@ def strangers(source: str, versions: dict[str, frozenset[str]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(sorted(set(names_of_module(importlib.import_module("tensorrt"))))))
+    sys.stdout.write(json.dumps(dict(names_of_module(importlib.import_module(sys.argv[1])))))

@@ -24,8 +24,6 @@ __all__ = [
     "PYCUDA_FOLDER",
     "REPOSITORY",
     "ROOT",
-    "STUBGEN",
-    "STUBGEN_FOLDER",
     "Bindings",
     "must_be_here",
     "part_or_skip",
@@ -42,8 +40,6 @@ CUDA_HEADERS = "nvidia-cuda-runtime-cu12==12.6.77 nvidia-cuda-profiler-api-cu12=
 PYCUDA = "pycuda==2026.1"
 PYCUDA_FOLDER = ROOT / "pycuda"
 DRIVER_FOLDER = ROOT / "driver"
-STUBGEN = "pybind11-stubgen==2.5.5"
-STUBGEN_FOLDER = ROOT / "stubgen"
 
 
 @dataclass(frozen=True, slots=True)
