@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from edge.errors import ExportError
 
-__all__ = ["OPSET", "Graph", "export_graph"]
+__all__ = ["OPSET", "Graph", "export_graph", "without_traces"]
 
 OPSET = 18
 """What torch's dynamo exporter writes without conversion; asked for 17, it writes 18 without a word."""
@@ -54,7 +54,7 @@ def export_graph(
             optimize=True,
             verbose=False,
         )
-    model = _without_traces(onnx.load(path))
+    model = without_traces(onnx.load(path))
     path.write_bytes(model.SerializeToString(deterministic=True))
     onnx.checker.check_model(model, full_check=True)
     versions = {entry.domain: entry.version for entry in model.opset_import}
@@ -70,7 +70,7 @@ def export_graph(
     return graph
 
 
-def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model without what the exporter noted of its own run: file names of this machine, stack traces.
 
     They would tell a stranger where the model was made, and make two exports of one model differ.
