@@ -107,10 +107,8 @@ def unpack_bundle(
             raise FileExistsError
     with _opened(archive, limits) as packed:
         members = _checked(archive, packed, limits)
-        with _written(into), tempfile.TemporaryDirectory(dir=into.parent, prefix=f".{into.name}.") as beside:
+        with _written(into), _draft(into) as draft:
             _check_room(into, sum(member.file_size for member in members))
-            draft = Path(beside) / "bundle"
-            draft.mkdir()
             for member in members:
                 _unpack(archive, packed, member, draft / member.filename)
             bundle = load_bundle(draft, trusted_keys)
@@ -271,6 +269,16 @@ def _chunks(archive: Path, packed: zipfile.ZipFile, member: zipfile.ZipInfo) -> 
         ) from error
 
 
+@contextmanager
+def _draft(into: Path) -> Iterator[Path]:
+    """A folder beside `into`, gone at the end if nobody moved it."""
+    into.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=into.parent, prefix=f".{into.name}.") as beside:
+        draft = Path(beside) / "bundle"
+        draft.mkdir()
+        yield draft
+
+
 def _check_room(into: Path, needed: int) -> None:
     free = shutil.disk_usage(into.parent).free
     if needed > free:
@@ -283,11 +291,10 @@ def _check_room(into: Path, needed: int) -> None:
 def _written(path: Path) -> Iterator[None]:
     """What goes wrong with writing `path`, in a sentence."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         yield
-    except FileExistsError as error:
-        raise BundleError(f"{path}: exists already; {_NEVER_OVER}") from error
     except OSError as error:
+        if isinstance(error, FileExistsError) and os.path.lexists(path):
+            raise BundleError(f"{path}: exists already; {_NEVER_OVER}") from error
         raise BundleError(
             f"{path}: can't be written ({error.strerror or error}); nothing was left there: make room, or "
             "choose another place"
