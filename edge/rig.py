@@ -21,14 +21,14 @@ from edge.errors import EdgeError
 from edge.inspector import Inspector
 from edge.mqtt import MqttPublisher
 from edge.pictures import pictures_of
-from edge.runtime import runner_for
+from edge.runtime import check_backend, runner_for
 from edge.runtime.tensorrt.progress import BuildStep
 from edge.systemd import Notifier
 from edge.trial import try_stages
 from edge.trigger import trigger_from_config
 from edge.verdict import Provenance
 
-__all__ = ["check_rig", "run_rig", "stopped_by_signals"]
+__all__ = ["BuildNews", "check_rig", "run_rig", "stopped_by_signals"]
 
 # One step of TensorRT's builder (one layer's kernels measured) takes seconds, on a small Jetson a minute.
 _PATIENCE_S = 600.0
@@ -40,7 +40,7 @@ def check_rig(config: RigConfig) -> list[str]:
     checks: tuple[Callable[[], object], ...] = (
         functools.partial(source_from_config, config.camera),
         config.broker.read_password,
-        functools.partial(_bundle_of, config),
+        functools.partial(_check_model, config),
     )
     for check in checks:
         try:
@@ -60,7 +60,7 @@ def run_rig(config: RigConfig, *, on_ready: Callable[[Daemon], None] | None = No
     bundle = _bundle_of(config)
     state_dir = config.daemon.state_dir or _systemd_state_dir()
     notifier = Notifier()
-    with runner_for(bundle, config.runtime, progress=_BuildNews(notifier)) as runner:
+    with runner_for(bundle, config.runtime, progress=BuildNews(notifier)) as runner:
         session = new_session(state_dir)
         daemon = Daemon(
             source=source_from_config(config.camera),
@@ -84,7 +84,7 @@ def run_rig(config: RigConfig, *, on_ready: Callable[[Daemon], None] | None = No
             return daemon.run()
 
 
-class _BuildNews:
+class BuildNews:
     """Engines that are built at the start take minutes: systemd is told to wait, and how far it is.
 
     Only while the builder gets on: one that says nothing for `_PATIENCE_S` has hung, and systemd ends it.
@@ -108,6 +108,10 @@ def _bundle_of(config: RigConfig) -> Bundle:
     if config.runtime.backend == "onnx":
         try_stages(bundle)
     return bundle
+
+
+def _check_model(config: RigConfig) -> None:
+    check_backend(_bundle_of(config), config.runtime)
 
 
 @contextmanager
