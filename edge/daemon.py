@@ -18,7 +18,7 @@ from typing import Protocol
 
 from edge.camera.source import FrameSource
 from edge.clock import clock_synced, utc_now
-from edge.errors import CameraError, CameraLost, CameraStalled, EdgeError, FrameError, RunnerError
+from edge.errors import CameraError, CameraLost, CameraStalled, EdgeError, FrameError, GpuLost, RunnerError
 from edge.frame import Frame
 from edge.health import HealthReporter, Tally
 from edge.inspection import Durations, Inspection, Outcome
@@ -187,6 +187,8 @@ class Daemon:
         except (FrameError, RunnerError) as error:
             _log.error("frame %d of %s: %s", frame.seq, frame.source, error)
             self._publish_error(error, frame, asked_ns, start)
+            if isinstance(error, GpuLost):
+                raise  # the next frame would end the same way; a new process, which systemd starts, need not
             return
         except BaseException as error:
             # A mistake of ours: the daemon ends with it, but the part that was due gets its verdict.

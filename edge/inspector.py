@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edge.bundle import ANOMALY_MAP, Bundle
 from edge.depth import Mask
-from edge.errors import DepthUnusable, RunnerError
+from edge.errors import DepthUnusable, GpuLost, RunnerError
 from edge.frame import Frame
 from edge.framing import View, box_of
 from edge.inspection import Durations, Inspection, Outcome, Region
@@ -47,7 +47,10 @@ class Inspector:
         self._wanted = bundle.wanted | {"mask"}
 
     def inspect(self, frame: Frame) -> Inspection:
-        """The inspection of one frame."""
+        """The inspection of one frame.
+
+        Raises `GpuLost`: this process can't inspect another.
+        """
         started = time.perf_counter()
         try:
             prepared = preprocess(frame, self._bundle.manifest.preprocessing, self._wanted)
@@ -60,6 +63,8 @@ class Inspector:
         ready = time.perf_counter()
         try:
             result = self._runner.run(prepared.tensors)[ANOMALY_MAP]
+        except GpuLost:
+            raise
         except RunnerError as error:
             return self._undecided(frame, started, Outcome.ERROR, "runner_failed", str(error))
         cells = np.asarray(result[0, 0], dtype=np.float32)  # (m, m)

@@ -28,6 +28,7 @@ from edge.errors import (
     CaptureError,
     EdgeError,
     FrameError,
+    GpuLost,
     RunnerError,
 )
 from edge.frame import Frame
@@ -166,6 +167,15 @@ class TestVerdicts:
         make_daemon(ReplayCamera(frames(3), restamp=True), publisher, inspector=inspector).run()
         assert outcomes(publisher) == [("pass", None), ("error", reason), ("pass", None)]
         assert publisher.verdicts[1].frame_seq == 1
+
+    def test_a_lost_gpu_is_a_verdict_and_ends_the_daemon_so_that_it_is_started_anew(self) -> None:
+        publisher = RecordingPublisher()
+        inspector = ScriptedInspector((0.2, GpuLost("restart the process"), 0.2))
+        with pytest.raises(GpuLost) as caught:
+            make_daemon(ReplayCamera(frames(3), restamp=True), publisher, inspector=inspector).run()
+        assert caught.value.exit_code != 0
+        assert outcomes(publisher) == [("pass", None), ("error", "gpu_lost")]
+        assert states(publisher)[-1] == ("Halted", "gpu_lost")
 
     def test_a_broken_frame_is_a_verdict_and_the_daemon_goes_on(self) -> None:
         publisher = RecordingPublisher()

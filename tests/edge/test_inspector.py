@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +14,18 @@ from hypothesis import strategies as st
 
 from edge.bundle import load_bundle
 from edge.calibration import Calibration
+from edge.errors import GpuLost
 from edge.frame import Frame
 from edge.framing import FramingConfig, View
 from edge.inspection import Inspection, Outcome
 from edge.inspector import Inspector, regions_above
 from edge.preprocessing import Preprocessing, preprocess
 from edge.runtime import runner_for
+from edge.runtime.runner import Array
 from edge.scoring import ScoreSpec
 from edge.simulation.dataset import frame_from_shot
 from edge.simulation.rig import RigScene
+from edge.testing import FakeRunner, fake_bundle
 from tests.tiny_bundle import make_tiny_bundle
 
 UPRIGHT = FramingConfig(mode="part", window_px=150, upright="axis")
@@ -235,6 +239,15 @@ def test_a_runner_that_fails_is_an_error_and_the_next_frame_is_asked_anew(tmp_pa
     assert (result.outcome, result.reason) == (Outcome.ERROR, "runner_failed")
     assert result.detail is not None
     assert "closed" in result.detail
+
+
+def test_a_lost_gpu_is_no_inspection(tmp_path: Path) -> None:
+    def lost(tensors: Mapping[str, Array]) -> npt.NDArray[np.float32]:
+        raise GpuLost("restart the process")
+
+    bundle = fake_bundle()
+    with pytest.raises(GpuLost, match="restart the process"):
+        Inspector(bundle, FakeRunner(bundle, lost)).inspect(frame_of(0))
 
 
 def test_a_part_larger_than_the_window_never_passes(tmp_path: Path, clean_score: float) -> None:
