@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from edge.errors import RunnerError
 from edge.runtime.tensorrt.progress import BuildStep
 from edge.systemd import Notifier
 from tests.tiny_bundle import make_tiny_bundle
+
+EXAMPLE = Path(__file__).parents[3] / "docs" / "rig.example.yaml"
 
 
 @pytest.fixture
@@ -85,6 +88,23 @@ def test_while_engines_are_built_systemd_waits_and_hears_how_far_it_is(
     assert len(words(systemd)) == 2
     news(BuildStep("backbone.onnx", 1.0, "built"))
     assert words(systemd)[-1].endswith("100% (built)")
+
+
+def test_the_example_names_every_key(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    before, _, rest = text.partition("\nruntime:\n")
+    _, _, block = rest.partition("# runtime:\n")
+    lines = list(itertools.takewhile(lambda line: line.startswith("#   "), block.splitlines()))
+    (tmp_path / "rig.yaml").write_text(
+        "\n".join([before, "runtime:", *(line.removeprefix("# ") for line in lines)]) + "\n"
+    )
+    runtime = load_rig_config(tmp_path / "rig.yaml").runtime
+    assert isinstance(runtime, TensorRTConfig)
+    assert runtime.model_fields_set == set(TensorRTConfig.model_fields)
+    assert runtime.engines_dir == tmp_path / "engines"
+    shipped = runtime.model_dump(exclude={"engines_dir", "timing_cache", "dla_stages"})
+    default = TensorRTConfig().model_dump(exclude={"engines_dir", "timing_cache", "dla_stages"})
+    assert shipped == default
 
 
 @pytest.mark.parametrize(
