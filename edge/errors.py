@@ -42,7 +42,8 @@
             └── VerificationFailed               it runs, and does not give what torch gives
 
 The number is the exit code of a command that ends with it. 0 is success and 2 is a wrong command line;
-`edge-inspect` also ends with 20 (a part failed) and 21 (a part got no decision, or an error).
+`edge-inspect` also ends with 20 (a part failed) and 21 (a part got no decision, or an error),
+`edge-doctor` with 22 (a finding is an error).
 Each message says what is wrong, with the numbers, and how to mend it.
 """
 

@@ -13,6 +13,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from edge.doctor.report import Report
 from edge.inspection import Outcome
 from edge.messages import (
     Availability,
@@ -210,13 +213,14 @@ TOPICS: tuple[TopicEntry, ...] = (
 
 
 def schema_files() -> dict[str, str]:
-    """File name → JSON Schema (draft 2020-12) of each kind of message."""
-    models: Mapping[str, type[Message]] = {
+    """File name → JSON Schema (draft 2020-12) of each kind of message, and of `edge-doctor --json`."""
+    models: Mapping[str, type[BaseModel]] = {
         "availability": Availability,
         "verdict": Verdict,
         "machine_state": MachineState,
         "health": Health,
         "picture_info": PictureInfo,
+        "doctor": Report,
     }
     return {
         f"{name}.schema.json": json.dumps(_schema(model), indent=2, ensure_ascii=False) + "\n"
@@ -224,7 +228,7 @@ def schema_files() -> dict[str, str]:
     }
 
 
-def _schema(model: type[Message]) -> dict[str, Any]:
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema(mode="serialization")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

@@ -1,0 +1,135 @@
+"""The model bundle: whole, calibrated, signed, and with samples to test the device by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.config import RigConfig
+from edge.doctor.report import Details, Finding, error, note, ok, warning
+from edge.errors import EdgeError
+
+if TYPE_CHECKING:
+    from edge.bundle import Bundle
+
+__all__ = ["known_times", "load", "model"]
+
+
+def load(path: Path, rig: RigConfig | None) -> Bundle | Finding:
+    """The bundle, or what is wrong with it; a rig that lists trusted keys takes only what they signed."""
+    try:
+        from edge.bundle import load_bundle  # noqa: PLC0415
+
+        return load_bundle(path, None if rig is None else rig.read_trusted_keys())
+    except ImportError as problem:
+        return error(
+            "bundle", "bundle", f"{path} can't be looked at: {problem}.", "Mend the Python packages."
+        )
+    except EdgeError as problem:
+        what, _, remedy = str(problem).rpartition("; ")
+        return error(
+            "bundle",
+            "bundle",
+            f"{what or problem}.",
+            remedy or "Copy the bundle again.",
+            path=str(path),
+            error=type(problem).__name__,
+        )
+
+
+def model(bundle: Bundle, rig: RigConfig | None) -> Iterator[Finding]:
+    """What a bundle that could be loaded is like."""
+    manifest = bundle.manifest
+    precisions = {stage.name: stage.precision for stage in manifest.stages}
+    yield ok(
+        "bundle",
+        "bundle",
+        f"{bundle.product} ({bundle.method}) in {bundle.path} is whole: "
+        f"{len(manifest.files)} files, model {bundle.model_sha256[:12]}….",
+        path=str(bundle.path),
+        product=bundle.product,
+        method=bundle.method,
+        model_sha256=bundle.model_sha256,
+    )
+    yield ok(
+        "bundle",
+        "stages",
+        "Stages: " + ", ".join(f"{n} {p}" for n, p in precisions.items()) + ".",
+        **precisions,
+    )
+    samples = len(bundle.golden_files())
+    if samples:
+        yield ok("bundle", "golden", f"{samples} golden samples to test this device by.", samples=samples)
+    else:
+        yield warning(
+            "bundle",
+            "golden",
+            "It has no golden samples, so nothing shows that this device computes right.",
+            "Export the bundle anew.",
+            samples=0,
+        )
+    yield _calibration(bundle)
+    yield _signature(bundle, rig)
+
+
+def _calibration(bundle: Bundle) -> Finding:
+    found = bundle.calibration
+    if found is None:
+        return warning(
+            "bundle",
+            "calibration",
+            "It is not calibrated: each part will get `no_decision`.",
+            "Export it with held-out good parts, or calibrate it on good parts of this rig.",
+        )
+    details: Details = {
+        "threshold": found.threshold,
+        "good_parts": found.good_parts,
+        "provisional": found.provisional,
+        "calibration_id": found.calibration_id,
+    }
+    what = f"The threshold is {found.threshold:.4g}, from {found.good_parts} good parts"
+    if found.provisional:
+        return note(
+            "bundle",
+            "calibration",
+            f"{what}, and provisional: a quantile without a guarantee.",
+            "Calibrate it on good parts of this rig.",
+            **details,
+        )
+    return ok("bundle", "calibration", f"{what}.", **details)
+
+
+def _signature(bundle: Bundle, rig: RigConfig | None) -> Finding:
+    trusts = rig is not None and rig.trusted_keys is not None
+    if bundle.signed_by is None:
+        return note(
+            "bundle",
+            "signature",
+            "It is not signed: whoever can write to its folder can change the model.",
+            "Sign it with edge-export, and list the key in the rig's trusted_keys.",
+        )
+    key = bundle.signed_by.fingerprint
+    if not trusts:
+        return note(
+            "bundle",
+            "signature",
+            f"It is signed by key {key}, and the rig lists no trusted keys: it would take another's, too.",
+            "List the key in the rig's trusted_keys.",
+            key=key,
+        )
+    return ok("bundle", "signature", f"It is signed by key {key}, which the rig trusts.", key=key)
+
+
+def known_times(bundle: Bundle) -> Sequence[datetime]:
+    """Times that have passed, if the bundle's makers had a clock: the calibration's, and the training's."""
+    found = [] if bundle.calibration is None else [bundle.calibration.created_utc]
+    trained = bundle.manifest.provenance.get("trained_utc")
+    if isinstance(trained, str):
+        try:
+            time = datetime.fromisoformat(trained.replace("Z", "+00:00"))
+        except ValueError:
+            return found
+        found += [time] if time.tzinfo is not None else []
+    return found

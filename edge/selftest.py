@@ -1,0 +1,151 @@
+"""Whether this device computes what the workstation did: a bundle's golden samples, run and compared."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.bundle import ANOMALY_MAP, Bundle, Manifest, Precision
+from edge.errors import BundleError, RunnerError
+from edge.golden import FOREGROUND, read_golden
+from edge.runtime import Runner
+from edge.scoring import image_score, smooth_map
+from edge.selftest_result import SampleResult, SelftestResult, Verdict
+
+__all__ = ["TOLERANCES", "golden_score", "run_selftest"]
+
+_Arrays = Mapping[str, npt.NDArray[np.generic]]
+_Map = npt.NDArray[np.float32]
+
+TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.5}
+"""How far map and score may lie from torch's, in standard deviations of the expected map.
+
+Of fp32 what `edge-export` itself demands. A half has 11 bits, so one rounding is 0.05 % of a value; a
+hundredfold of that is left for their sum over the layers. An int8 step is 1/127 of a tensor's range. Whether
+a difference matters is not said by these: that no verdict changes is demanded apart from them.
+"""
+
+_ORDER: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+_SMALLEST_SPREAD = 1e-12
+
+
+def run_selftest(
+    bundle: Bundle,
+    make_runner: Callable[[], Runner],
+    *,
+    backend: Literal["onnx", "tensorrt"],
+    runtime: str,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> SelftestResult:
+    """Run every golden sample of a bundle and hold it against the map that torch made of it.
+
+    `make_runner` loads the stages; `runtime` is how what runs them is called ("ONNX Runtime 1.23").
+    `progress(done, total)` is told of each sample. A sample that can't be read or run, or gives NaN, is a
+    problem in the result. Raises `RunnerError` where the stages can't be loaded.
+    """
+    precision = max((stage.precision for stage in bundle.manifest.stages), key=_ORDER.index)
+    files = bundle.golden_files()
+    started = time.perf_counter()
+    with make_runner() as runner:
+        load_seconds = time.perf_counter() - started
+        samples = []
+        for number, path in enumerate(files):
+            progress(number, len(files))
+            samples.append(_sample(bundle, runner, path, TOLERANCES[precision]))
+        progress(len(files), len(files))
+    return SelftestResult(
+        bundle=str(bundle.path),
+        model_sha256=bundle.model_sha256,
+        backend=backend,
+        runtime=runtime,
+        precision=precision,
+        tolerance=TOLERANCES[precision],
+        threshold=_threshold(bundle),
+        load_seconds=load_seconds,
+        samples=tuple(samples),
+    )
+
+
+def golden_score(cells: _Map, arrays: _Arrays, manifest: Manifest) -> float:
+    """The score of an anomaly map, `cells` (m, m), of a golden sample that holds `arrays`.
+
+    Over its foreground where the sample has one, as in an inspection. An older sample has none: the tensor
+    `mask` then stands for it, each cell as a square of the depth square, and without that all counts; such
+    a score is only for comparing two maps.
+    """
+    if FOREGROUND in arrays:
+        inside = np.asarray(arrays[FOREGROUND], dtype=bool)  # (side, side)
+    else:
+        mask = arrays.get("mask")
+        own = np.ones(cells.shape, bool) if mask is None else np.asarray(mask)[0, 0] > 0  # (m, m)
+        factor = manifest.preprocessing.unshuffle
+        inside = np.kron(own, np.ones((factor, factor), bool))  # (side, side)
+    return image_score(smooth_map(cells, inside, manifest.score), inside, manifest.score)
+
+
+def _sample(bundle: Bundle, runner: Runner, path: Path, tolerance: float) -> SampleResult:
+    manifest = bundle.manifest
+    try:
+        arrays = read_golden(path, manifest)
+        tensors = {name: arrays[name] for name in bundle.wanted}
+        runner.run(tensors)  # the first run of a backend allocates; its time says nothing
+        started = time.perf_counter()
+        found = runner.run(tensors)[ANOMALY_MAP]
+        seconds = time.perf_counter() - started
+    except (BundleError, RunnerError) as error:
+        return SampleResult(name=path.stem, problem=str(error))
+    expected = np.asarray(arrays[ANOMALY_MAP][0, 0], np.float32)  # (m, m)
+    cells = np.asarray(found[0, 0], np.float32)  # (m, m)
+    expected_score = golden_score(expected, arrays, manifest)
+    threshold = _threshold(bundle)
+    expected_verdict = _verdict(expected_score, threshold)
+    wrong = int((~np.isfinite(cells)).sum())
+    score = math.nan if wrong else golden_score(cells, arrays, manifest)
+    if not math.isfinite(score):
+        what = (
+            f"{wrong} of {cells.size} cells of the map are not numbers" if wrong else f"the score is {score}"
+        )
+        return SampleResult(
+            name=path.stem,
+            expected_score=expected_score,
+            expected_verdict=expected_verdict,
+            seconds=seconds,
+            problem=f"{what}; a stage overflows on this backend: export it with fp32 where it does",
+        )
+    spread = max(float(expected.std(dtype=np.float64)), _SMALLEST_SPREAD)
+    result = SampleResult(
+        name=path.stem,
+        map_error=float(np.abs(cells.astype(np.float64) - expected).max()) / spread,
+        expected_score=expected_score,
+        score=score,
+        score_drift=(score - expected_score) / spread,
+        expected_verdict=expected_verdict,
+        verdict=_verdict(score, threshold),
+        seconds=seconds,
+    )
+    return result.model_copy(update={"problem": _problem(result, tolerance)})
+
+
+def _problem(result: SampleResult, tolerance: float) -> str | None:
+    if result.flipped:
+        return f"the verdict is {result.verdict}, on the workstation it was {result.expected_verdict}"
+    for name, value in (("map", result.map_error), ("score", result.score_drift)):
+        if value is not None and abs(value) > tolerance:
+            return f"the {name} is {abs(value):.2g} standard deviations off; at most {tolerance:g} is allowed"
+    return None
+
+
+def _threshold(bundle: Bundle) -> float | None:
+    return None if bundle.calibration is None else bundle.calibration.threshold
+
+
+def _verdict(score: float, threshold: float | None) -> Verdict | None:
+    if threshold is None:
+        return None
+    return "fail" if score > threshold else "pass"

@@ -1,0 +1,183 @@
+"""The self-test: what computes right passes, what does not is told, and by how much."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edge.bundle import ANOMALY_MAP, Bundle, FileSpec, load_bundle, write_manifest
+from edge.calibration import write_calibration
+from edge.config import OnnxConfig
+from edge.demo.rig import packaged_bundle
+from edge.doctor.report import Level
+from edge.doctor.samples import samples
+from edge.golden import read_golden
+from edge.runtime import runner_for
+from edge.runtime.runner import Array
+from edge.sealed import file_sha256
+from edge.selftest import TOLERANCES, golden_score, run_selftest
+from edge.selftest_result import SelftestResult
+from edge.testing import FakeRunner
+from tests.tiny_bundle import make_tiny_bundle
+
+
+def run(bundle: Bundle) -> SelftestResult:
+    return run_selftest(bundle, lambda: runner_for(bundle), backend="onnx", runtime="ONNX Runtime")
+
+
+def perturbed(bundle: Bundle, folder: Path, stage: str, factor: float) -> Bundle:
+    """A copy of which one stage has other weights, and all else fits: only running it can tell."""
+    shutil.copytree(bundle.path, folder)
+    path = folder / f"{stage}.onnx"
+    model = onnx.load(path)
+    weights = [w for w in model.graph.initializer if w.data_type == onnx.TensorProto.FLOAT]
+    largest = max(weights, key=lambda w: int(np.prod(w.dims)))
+    largest.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(largest) * np.float32(factor), largest.name)
+    )
+    onnx.save(model, path)
+    file = FileSpec(sha256=file_sha256(path), bytes=path.stat().st_size)
+    files = {**bundle.manifest.files, path.name: file}
+    digest = write_manifest(folder, bundle.manifest.model_copy(update={"files": files}))
+    assert bundle.calibration is not None
+    write_calibration(folder, bundle.calibration.model_copy(update={"model_sha256": digest}))
+    return load_bundle(folder)
+
+
+@pytest.fixture(scope="module")
+def demo() -> Bundle:
+    return load_bundle(packaged_bundle())
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Bundle:
+    return load_bundle(make_tiny_bundle(tmp_path / "tiny", golden=2))
+
+
+def test_the_demos_bundle_passes(demo: Bundle) -> None:
+    result = run(demo)
+    assert result.passed
+    assert [sample.name for sample in result.samples] == [path.stem for path in demo.golden_files()]
+    for sample in result.samples:
+        assert sample.map_error is not None
+        assert sample.map_error < TOLERANCES["fp32"] == result.tolerance
+        assert sample.verdict == sample.expected_verdict is not None
+    assert SelftestResult.model_validate_json(result.model_dump_json()) == result
+
+
+def test_a_stage_with_other_weights_fails(demo: Bundle, tmp_path: Path) -> None:
+    result = run(perturbed(demo, tmp_path / "demo", "student", 1.05))
+    assert not result.passed
+    assert all("standard deviations off" in (sample.problem or "") for sample in result.samples)
+
+
+def fake_result(bundle: Bundle, change: Mapping[str, float] | None = None, **kinds: float) -> SelftestResult:
+    """A device that gives the expected map times `times`, plus `plus`."""
+    expected = iter(
+        [read_golden(path, bundle.manifest)[ANOMALY_MAP] for path in bundle.golden_files() for _ in range(2)]
+    )
+
+    def map_of(tensors: Mapping[str, Array]) -> npt.NDArray[np.float32]:
+        made = next(expected) * kinds.get("times", 1.0) + kinds.get("plus", 0.0)
+        return np.asarray(made, np.float32)
+
+    return run_selftest(bundle, lambda: FakeRunner(bundle, map_of), backend="tensorrt", runtime="a fake")
+
+
+def test_the_error_is_measured_in_standard_deviations(tiny: Bundle) -> None:
+    expected = read_golden(tiny.golden_files()[0], tiny.manifest)[ANOMALY_MAP]
+    offset = 0.25 * float(np.std(expected))
+    sample = fake_result(tiny, plus=offset).samples[0]
+    assert sample.map_error == pytest.approx(0.25, rel=1e-3)
+    assert sample.problem is not None
+
+
+def test_a_verdict_that_changes_is_told_even_within_the_tolerance(tiny: Bundle) -> None:
+    arrays = read_golden(tiny.golden_files()[0], tiny.manifest)
+    score = golden_score(np.asarray(arrays[ANOMALY_MAP][0, 0], np.float32), arrays, tiny.manifest)
+    assert tiny.calibration is not None
+    # A hair below the score: it failed on the workstation, and passes where all is a little less.
+    calibration = tiny.calibration.model_copy(update={"threshold": score * (1 - 1e-6)})
+    moved = Bundle(tiny.path, tiny.manifest, tiny.model_sha256, calibration)
+    sample = fake_result(moved, times=1 - 1e-5).samples[0]
+    assert sample.map_error is not None
+    assert sample.map_error < TOLERANCES["fp32"]
+    assert sample.flipped
+    assert sample.problem == "the verdict is pass, on the workstation it was fail"
+
+
+def test_without_a_threshold_there_is_no_verdict(tmp_path: Path) -> None:
+    bundle = load_bundle(make_tiny_bundle(tmp_path / "bare", golden=1, threshold=None))
+    result = run(bundle)
+    assert result.passed
+    assert result.threshold is result.samples[0].verdict is None
+
+
+def test_nan_is_a_problem(tiny: Bundle) -> None:
+    result = fake_result(tiny, times=float("nan"))
+    assert not result.passed
+    assert "64 of 64 cells of the map are not numbers" in (result.samples[0].problem or "")
+    SelftestResult.model_validate_json(result.model_dump_json())
+
+
+def test_a_map_of_another_shape_is_a_problem(tiny: Bundle) -> None:
+    def map_of(tensors: Mapping[str, Array]) -> npt.NDArray[np.float32]:
+        return np.zeros((1, 1, 4, 4), np.float32)
+
+    result = run_selftest(tiny, lambda: FakeRunner(tiny, map_of), backend="onnx", runtime="a fake")
+    assert all("came out as float32(1, 1, 4, 4)" in (sample.problem or "") for sample in result.samples)
+
+
+def test_a_sample_that_changed_since_the_bundle_was_loaded(tiny: Bundle) -> None:
+    tiny.golden_files()[0].write_bytes(b"PK")
+    result = run(tiny)
+    assert [sample.problem is None for sample in result.samples] == [False, True]
+
+
+def test_the_coarsest_stage_decides_on_the_tolerance(tiny: Bundle) -> None:
+    stages = tuple(
+        stage.model_copy(update={"precision": "int8"}) if stage.name == "colour" else stage
+        for stage in tiny.manifest.stages
+    )
+    manifest = tiny.manifest.model_copy(update={"stages": stages})
+    result = run(Bundle(tiny.path, manifest, tiny.model_sha256, tiny.calibration))
+    assert (result.precision, result.tolerance) == ("int8", TOLERANCES["int8"])
+
+
+class TestFindings:
+    def test_no_bundle(self) -> None:
+        result, (finding,) = samples(None, OnnxConfig(), lambda what: None)
+        assert (result, finding.level) == (None, Level.ERROR)
+
+    def test_no_samples(self, tmp_path: Path) -> None:
+        bundle = load_bundle(make_tiny_bundle(tmp_path / "bare"))
+        result, (finding,) = samples(bundle, OnnxConfig(), lambda what: None)
+        assert result is not None
+        assert not result.passed
+        assert (finding.level, finding.check) == (Level.ERROR, "samples")
+
+    def test_a_stage_that_can_not_be_loaded(self, tiny: Bundle) -> None:
+        (tiny.path / "shape.onnx").write_bytes(b"\x00")
+        result, (finding,) = samples(tiny, OnnxConfig(), lambda what: None)
+        assert (result, finding.level, finding.check) == (None, Level.ERROR, "load")
+
+    def test_what_failed_is_named(self, demo: Bundle, tmp_path: Path) -> None:
+        wrong = perturbed(demo, tmp_path / "demo", "teacher", 0.9)
+        told: list[str] = []
+        result, (finding,) = samples(wrong, OnnxConfig(), told.append)
+        assert result is not None
+        assert finding.level is Level.ERROR
+        assert finding.details["failed"] == ("000", "001", "002")
+        assert told[-1] == "Self-test: 3 of 3 samples"
+
+    def test_what_passed_is_told(self, demo: Bundle) -> None:
+        _, (finding,) = samples(demo, OnnxConfig(), lambda what: None)
+        assert finding.level is Level.OK
+        assert finding.what.startswith("ONNX Runtime 1.")
