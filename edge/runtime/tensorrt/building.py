@@ -117,8 +117,7 @@ def _parse(trt: Any, parser: Any, onnx: bytes, path: Path, said: deque[str]) -> 
     lines = [f"  node {_node(error)}: {error.desc()}" for error in errors]
     raise RunnerError(
         f"{path}: TensorRT {trt.__version__} can't parse it{'' if lines else told(said)}; export the bundle "
-        "with `edge-export`, which keeps to operators that TensorRT has"
-        + "".join(f"\n{line}" for line in lines)
+        "anew: `edge-export` keeps to operators that TensorRT has" + "".join(f"\n{line}" for line in lines)
     )
 
 
