@@ -89,13 +89,12 @@ class Context:
     def __init__(self, raw: Any) -> None:
         self._raw: Any = raw
 
-    def bind(self, addresses: Mapping[str, int], scratch: DeviceBuffer | None) -> None:
-        """Where its tensors lie, and its scratch memory, which no other running context may use."""
+    def bind(self, addresses: Mapping[str, int], scratch: DeviceBuffer) -> None:
+        """Where its tensors lie, and its scratch memory, which nothing may use that runs at the same time."""
         for name, address in addresses.items():
             if not self._raw.set_tensor_address(name, address):
                 raise RunnerError(f"TensorRT refuses an address for tensor {name!r}; build the engine anew")
-        if scratch is not None:
-            self._raw.set_device_memory(scratch.address, scratch.size_bytes)
+        self._raw.set_device_memory(scratch.address, scratch.size_bytes)
 
     def queue(self, stream: Stream) -> bool:
         """Queue one run; False where TensorRT refuses, and tells its log why."""

@@ -152,7 +152,7 @@ class TensorRtRunner(Runner):
         for name, engine in engines.items():
             needed[lanes[name]] = max(needed[lanes[name]], engine.scratch_bytes)
         # Stages of one lane run one after the other, so what one has scribbled there the next may overwrite.
-        scratch = [memory(size_bytes) if size_bytes else None for size_bytes in needed]
+        scratch = [memory(size_bytes) for size_bytes in needed]
         for name, engine in engines.items():
             stage = self._stages[name]
             context = engine.context()

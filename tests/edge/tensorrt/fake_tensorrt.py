@@ -135,7 +135,7 @@ def fake_tensorrt(gpu: PretendGpu, version: str = VERSION) -> Any:
             missing = sorted(set(extra["tensors"]) - set(self._addresses))
             if missing:
                 raise gpu.mistake(f"run before the addresses of {missing} were set")
-            if extra["scratch"] and self._scratch is None:
+            if self._scratch is None:
                 raise gpu.mistake("run before its scratch memory was given")
             queue = gpu.queue_at(stream_handle)
             if gpu.refuses_runs:
@@ -147,7 +147,7 @@ def fake_tensorrt(gpu: PretendGpu, version: str = VERSION) -> Any:
             }
             inputs = {n: b for n, b in blocks.items() if extra["tensors"][n].mode == trt.TensorIOMode.INPUT}
             outputs = {n: b for n, b in blocks.items() if n not in inputs}
-            scratch = [] if self._scratch is None else [gpu.block_at(*self._scratch, "scratch")]
+            scratch = gpu.block_at(*self._scratch, "scratch")
             session, tensors = extra["session"], extra["tensors"]
 
             def run() -> None:
@@ -163,7 +163,7 @@ def fake_tensorrt(gpu: PretendGpu, version: str = VERSION) -> Any:
                     block.data[: flat.nbytes] = flat
 
             gpu.ran.append((stream_handle, frozenset(outputs)))
-            writes = [*outputs.values(), *scratch]
+            writes = [*outputs.values(), scratch]
             gpu.enqueue(f"a run for {sorted(outputs)}", queue, list(inputs.values()), writes, run)
             return True
 
