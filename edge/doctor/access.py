@@ -127,13 +127,19 @@ def _nodes(
                 continue  # it was unplugged between the two looks
     details: Details = {"allowed": tuple(allowed), "closed": tuple(closed)}
     if closed:
+        groups = sorted({each.rpartition(":")[2].rstrip(")") for each in closed} - {"root"})
+        remedy = (
+            f"sudo usermod -aG {','.join(groups)} {user.name}, then start the service, or log in, again."
+            if groups
+            else "They are root's alone: give them to a group by a udev rule."
+        )
         shown = ", ".join(closed[:3]) + (f" and {len(closed) - 3} more" if len(closed) > 3 else "")
         make = error if needed else warning
         yield make(
             "access",
             check,
             f"{user.name} may not use {shown}.",
-            f"Put {user.name} into the group that owns them: sudo usermod -aG GROUP {user.name}.",
+            remedy,
             **details,
         )
     elif allowed:

@@ -112,27 +112,18 @@ def _cameras(
                 firmware=one.firmware,
                 recommended=one.recommended_firmware,
             )
-    make = error if needed else note
     if not seen and on_bus:
-        yield (
-            warning(
-                "camera",
-                "found",
-                f"{on_bus[0].product} is on the USB bus, and librealsense does not see it.",
-                f"See who may use it, below. {_UDEV_REMEDY}",
-                place=on_bus[0].place,
-            )
-            if not needed
-            else error(
-                "camera",
-                "found",
-                f"{on_bus[0].product} is on the USB bus, and librealsense does not see it.",
-                f"See who may use it, below. {_UDEV_REMEDY}",
-                place=on_bus[0].place,
-            )
+        make = error if needed else warning
+        yield make(
+            "camera",
+            "found",
+            f"{on_bus[0].product} is on the USB bus, and librealsense does not see it.",
+            "See who may use it, below.",
+            place=on_bus[0].place,
         )
     elif not seen:
-        yield make(
+        tell = error if needed else note
+        yield tell(
             "camera",
             "found",
             "No RealSense is plugged in.",

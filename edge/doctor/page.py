@@ -50,18 +50,22 @@ def _findings(report: Report) -> Iterator[RenderableType]:
         table = Table(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column("level", no_wrap=True, min_width=len(Level.WARNING.value))
         table.add_column("finding", overflow="fold")
+        told: str | None = None
         for finding in rows:
-            table.add_row(Text(finding.level.value, _STYLES[finding.level]), Group(*_lines(finding)))
+            again = finding.remedy == told
+            table.add_row(
+                Text(finding.level.value, _STYLES[finding.level]), Group(*_lines(finding, again=again))
+            )
+            told = finding.remedy or told
         yield Text(heading, style="bold underline")
         yield table
 
 
-def _lines(finding: Finding) -> Iterator[RenderableType]:
+def _lines(finding: Finding, *, again: bool) -> Iterator[RenderableType]:
     yield Text(finding.what)
     if finding.remedy:
-        yield Padding(
-            Text(f"→ {finding.remedy}", style="" if finding.level is Level.ERROR else "dim"), (0, 0, 0, 2)
-        )
+        remedy = "as above" if again else finding.remedy
+        yield Padding(Text(f"→ {remedy}", style="" if finding.level is Level.ERROR else "dim"), (0, 0, 0, 2))
 
 
 def _selftest(result: SelftestResult) -> Table:

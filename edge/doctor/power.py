@@ -120,7 +120,7 @@ def _temperature(machine: Machine) -> Finding:
     celsius, name, critical = hottest
     details: Details = {"zone": name, "celsius": celsius, "critical_celsius": critical}
     what = f"The hottest zone, {name}, has {celsius:.0f} °C" + (
-        f"; at {critical:.0f} °C the board switches off." if critical is not None else "."
+        f"; at {critical:g} °C the board switches off." if critical is not None else "."
     )
     if critical is not None and celsius >= _HOT_SHARE * critical:
         return warning(
