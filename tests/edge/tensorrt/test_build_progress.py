@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.runtime.tensorrt.progress import BuildStep, Watch
@@ -20,6 +20,7 @@ calls = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(calls=calls)
 def test_whatever_is_told_the_fraction_never_falls_and_ends_at_one(calls: list[tuple[object, ...]]) -> None:
     steps: list[BuildStep] = []

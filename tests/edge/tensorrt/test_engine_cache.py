@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import RunnerError
@@ -75,10 +75,12 @@ def whole_cache(tmp_path_factory: pytest.TempPathFactory) -> EngineCache:
 
 
 class TestKey:
+    @settings(deadline=None)
     @given(one=keys, other=keys)
     def test_keys_that_differ_have_other_digests(self, one: EngineKey, other: EngineKey) -> None:
         assert (one.digest == other.digest) == (one == other)
 
+    @settings(max_examples=50, deadline=None)
     @given(key=keys)
     def test_order_and_a_trip_through_json_change_nothing(self, key: EngineKey) -> None:
         def reverse(data: Any) -> Any:
@@ -162,6 +164,7 @@ class TestStored:
         stored(tmp_path, b"another plan")
         assert cache.load(KEY) == StoredEngine(b"another plan", record_of(b"another plan"))
 
+    @settings(max_examples=60, deadline=None)
     @given(data=st.data())
     def test_no_changed_byte_is_ever_loaded(self, data: st.DataObject, whole_cache: EngineCache) -> None:
         cache, whole = whole_cache, {}
