@@ -1,8 +1,9 @@
 """A graph in FP16 with FP32 islands: each tensor in the precision of those who make and take it.
 
-The public converters don't hold to that (onnxconverter-common 1.16, onnxruntime.transformers 1.31). They give
-a constant that both sides take one data type, and the graph is invalid; they round constants of islands; they
-clamp weights, or what goes from one island to the next, without a word.
+The public converters were tried on the stages of the demo. onnxconverter-common 1.16 never ends where Cast is
+among the operators to leave alone, and rounds the constants of islands (a clamp of ±1e6 became ±65504);
+onnxruntime.transformers 1.31 goes from one island to the next through FP16, and the graphs that it writes are
+invalid (nodes of one name, or out of order).
 """
 
 from __future__ import annotations

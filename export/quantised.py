@@ -146,8 +146,8 @@ def _check_calibration(model: onnx.ModelProto, name: str, calibration: Sequence[
         given = {key: (array.dtype, array.shape) for key, array in inputs.items()}
         if given != wanted:
             raise ExportError(
-                f"{name}: calibration part {number} has {_said(given)}, the graph takes {_said(wanted)}; give "
-                "it what the stages before it make"
+                f"{name}: calibration part {number} has {_said(given)}, the graph takes {_said(wanted)}; "
+                "give it what the stages before it make"
             )
         for key, array in inputs.items():
             if not np.isfinite(array).all():
