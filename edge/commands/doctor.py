@@ -12,12 +12,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from edge.config import OnnxConfig, RigConfig, RuntimeConfig, TensorRTConfig, load_rig_config
-from edge.doctor.examination import examine
 from edge.doctor.machine import Machine
+from edge.doctor.packages import incomplete
 from edge.doctor.page import print_report
-from edge.doctor.report import Finding, Level, Report, error, ok
-from edge.errors import ConfigError
+from edge.doctor.report import Level, Report
 
 __all__ = ["FOUND_ERRORS", "app", "main"]
 
@@ -103,41 +101,20 @@ def _report(
     unit: str,
     progress: Callable[[str], None],
 ) -> Report:
-    rig, about_rig = _rig(config) if config is not None else (None, None)
-    report = examine(
-        Machine(),
-        rig=rig,
-        bundle_path=bundle or (rig.bundle if rig is not None else None),
-        runtime=_runtime(backend, rig),
+    try:
+        # Only now: with a package missing that the rig's configuration needs, there is still a page.
+        from edge.doctor.request import report_of  # noqa: PLC0415
+    except ImportError as problem:
+        return incomplete(Machine(), problem)
+    return report_of(
+        config,
+        bundle,
+        backend=backend.value if backend else None,
         selftest=selftest,
-        user_name=user,
+        user=user,
         unit=unit,
         progress=progress,
     )
-    if about_rig is None:
-        return report
-    return report.model_copy(update={"findings": (about_rig, *report.findings)})
-
-
-def _rig(path: Path) -> tuple[RigConfig | None, Finding]:
-    """The rig, and what is to be said of its YAML; one that can't be read is no reason to look at nothing."""
-    try:
-        return load_rig_config(path), ok("config", "config", f"{path} is in order.", path=str(path))
-    except ConfigError as problem:
-        return None, error(
-            "config",
-            "config",
-            str(problem),
-            "Mend the YAML; edge-daemon --check names each mistake.",
-            path=str(path),
-        )
-
-
-def _runtime(backend: Backend | None, rig: RigConfig | None) -> RuntimeConfig:
-    configured = rig.runtime if rig is not None else OnnxConfig()
-    if backend is None or backend.value == configured.backend:
-        return configured
-    return TensorRTConfig() if backend is Backend.TENSORRT else OnnxConfig()
 
 
 def main() -> None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from edge.doctor.machine import Machine
 from edge.doctor.probe import PACKAGES, PackageAnswer, probe_packages
-from edge.doctor.report import Finding, error, ok
+from edge.doctor.report import Finding, Report, error, ok
+from edge.version import __version__
 
-__all__ = ["packages"]
+__all__ = ["incomplete", "packages"]
 
 _INSTALL = "Install edge-inspect anew into a fresh virtual environment."
 
@@ -59,4 +60,19 @@ def _onnxruntime(package: PackageAnswer) -> Finding:
         f"ONNX Runtime {package.version} has the providers {names}; the backend onnx uses the CPU.",
         version=package.version,
         providers=package.providers,
+    )
+
+
+def incomplete(machine: Machine, problem: ImportError) -> Report:
+    """The report of an install in which even the rig's configuration can't be read: packages, and no more."""
+    why = error(
+        "packages", "install", f"edge-inspect is not whole: {problem}.", _INSTALL, package=problem.name
+    )
+    return Report(
+        created=machine.now(),
+        software_version=__version__,
+        machine=machine.text("/proc/sys/kernel/hostname") or "unknown",
+        user=None,
+        backend="onnx",
+        findings=(why, *packages(machine)),
     )

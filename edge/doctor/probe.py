@@ -33,6 +33,7 @@ _TIMEOUT_S = 60.0
 """A Jetson with a cold disk takes a dozen seconds to load CUDA."""
 
 PACKAGES: Mapping[str, str] = {
+    "cryptography": "cryptography.hazmat.primitives.asymmetric.ed25519",
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
     "scipy": "scipy",

@@ -28,6 +28,7 @@ VIDEO, RENDER = os.getgid(), 999_993
 SERVICE_UID = 999_001
 
 PACKAGES = (
+    {"name": "cryptography", "version": "46.0.3"},
     {"name": "numpy", "version": "2.2.6"},
     {"name": "opencv-python-headless", "version": "4.12.0.88"},
     {"name": "scipy", "version": "1.15.3"},

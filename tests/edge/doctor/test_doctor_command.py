@@ -92,10 +92,23 @@ def test_tensorrt_that_is_not_there_is_an_error_where_it_is_wanted() -> None:
 def test_it_starts_without_what_may_be_broken() -> None:
     script = (
         "import sys, edge.commands.doctor\n"
-        "heavy = ('numpy', 'cv2', 'scipy', 'onnxruntime', 'paho', 'pyrealsense2')\n"
+        "heavy = ('numpy', 'cv2', 'scipy', 'onnxruntime', 'paho', 'cryptography', 'pyrealsense2')\n"
         "sys.exit(' '.join(name for name in heavy if name in sys.modules))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stderr.strip() == ""
+
+
+def test_an_install_that_is_not_whole_is_told_on_the_page() -> None:
+    script = "import sys; sys.modules['cryptography'] = None\nfrom edge.commands.doctor import main\nmain()"
+    command = [sys.executable, "-c", script, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == FOUND_ERRORS
+    assert "Traceback" not in done.stderr
+    report = Report.model_validate_json(done.stdout)
+    (found,) = (finding for finding in report.findings if finding.check == "install")
+    assert found.level is Level.ERROR
+    assert "cryptography" in found.what
+    assert by_check(report)["packages", "versions"] is Level.OK

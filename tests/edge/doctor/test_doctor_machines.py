@@ -362,7 +362,7 @@ class TestCamera:
 
 def test_a_package_that_crashes_on_import_is_named(tmp_path: Path) -> None:
     machine, programs = jetsons.jetpack6(tmp_path)
-    programs.probe("packages", *jetsons.PACKAGES[:2], code=-4)
+    programs.probe("packages", *jetsons.PACKAGES[:3], code=-4)
     (found,) = (f for f in looked_at(machine).findings if f.check == "import")
     assert found.details["package"] == "scipy"
     assert "signal 4" in found.what
