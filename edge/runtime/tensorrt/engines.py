@@ -121,7 +121,6 @@ class EngineCache:
     def store(self, plan: bytes, record: EngineRecord) -> None:
         """Write an engine; hold `lock`. Raises `RunnerError` where it can't be written."""
         try:
-            self.record_path(record.key).unlink(missing_ok=True)
             write_atomically(self.plan_path(record.key), plan)
             write_atomically(self.record_path(record.key), f"{record.model_dump_json(indent=2)}\n".encode())
         except OSError as error:
