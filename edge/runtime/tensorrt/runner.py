@@ -82,7 +82,8 @@ class TensorRtRunner(Runner):
         self._contexts: dict[str, Context] = {}
         self._streams: list[Stream] = []
         self._events: dict[int, Event] = {}
-        # What is on the GPU, in the order in which it came there: it leaves it in reverse.
+        # What is on the GPU, in the order in which it came there: it leaves it in reverse. Nothing runs there
+        # then: a run that has returned has waited, and one that has failed too (`Gpu.call`).
         self._held: ExitStack | None = ExitStack()
         try:
             loaded = self._load(engines, self._held)
@@ -100,17 +101,11 @@ class TensorRtRunner(Runner):
         if held is None:
             return
         try:
-            self._gpu.call(lambda: self._free(held))
+            self._gpu.call(held.close)
         except GpuLost as error:
             # Whoever ran into it was told. To free in a broken context can end the process at once.
             self._gpu.keep(held)
             _log.warning("%s: nothing of it is freed: %s", self.bundle.path, error)
-
-    def _free(self, held: ExitStack) -> None:
-        try:
-            self._gpu.synchronize()  # nothing may still run when its memory goes
-        finally:
-            held.close()
 
     def _stack(self) -> ExitStack:
         if self._held is None:
