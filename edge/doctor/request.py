@@ -27,7 +27,7 @@ def report_of(
     unit: str,
     progress: Callable[[str], None],
 ) -> Report:
-    """The report about this machine; `bundle` and `backend` go before what the rig (`config`, a YAML) says."""
+    """The report about this machine; `bundle` and `backend` go before what the rig, `config`, says."""
     rig, about_rig = _rig(config) if config is not None else (None, None)
     report = examine(
         Machine(),
