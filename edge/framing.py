@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -25,6 +25,7 @@ Upright = Literal["off", "reach", "axis", "triangle", "square", "hexagon"]
 _FOLDS: dict[Upright, int] = {"reach": 1, "axis": 2, "triangle": 3, "square": 4, "hexagon": 6}
 
 _Float = npt.NDArray[np.float32]
+_Pixel = Annotated[int, Field(le=16_384)]
 _Pixels = TypeVar("_Pixels", npt.NDArray[np.uint8], npt.NDArray[np.float32])
 
 
@@ -40,8 +41,8 @@ class FramingConfig(BaseModel):
 
     mode: Literal["whole", "roi", "part"] = "part"
     fit: Literal["stretch", "letterbox"] = "stretch"
-    roi_px: tuple[int, int, int, int] | None = None
-    window_px: int | None = Field(default=None, ge=16)
+    roi_px: tuple[_Pixel, _Pixel, _Pixel, _Pixel] | None = None
+    window_px: int | None = Field(default=None, ge=16, le=16_384)
     upright: Upright = "off"
 
     @model_validator(mode="after")

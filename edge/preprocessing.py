@@ -60,14 +60,14 @@ class ForegroundConfig(BaseModel):
     value between 0 and 1 (AST).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    part_threshold_m: float = Field(default=0.005, gt=0)
-    mask_threshold_m: float = Field(default=0.004, gt=0)
-    closing_px: int = Field(default=1, ge=1)
-    opening_px: int = Field(default=5, ge=1)
-    min_area_mm2: float = Field(default=25.0, gt=0)
-    dilation_px: int = Field(default=8, ge=0)
+    part_threshold_m: float = Field(default=0.005, gt=0, le=10)
+    mask_threshold_m: float = Field(default=0.004, gt=0, le=10)
+    closing_px: int = Field(default=1, ge=1, le=101)
+    opening_px: int = Field(default=5, ge=1, le=101)
+    min_area_mm2: float = Field(default=25.0, gt=0, le=1e7)
+    dilation_px: int = Field(default=8, ge=0, le=100)
     dilation_shape: Literal["ellipse", "square"] = "ellipse"
     fill: bool = True
     background: BackgroundKind = "plane"
@@ -84,21 +84,21 @@ class ZConfig(BaseModel):
     mixture of the part's and the background's 0.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     source: Literal["raw", "height"] = "height"
-    scale_m: float = Field(default=0.01, gt=0)
-    clamp: float | None = Field(default=8.0, gt=0)
+    scale_m: float = Field(default=0.01, ge=1e-6, le=10)
+    clamp: float | None = Field(default=8.0, gt=0, le=1e6)
     normalised: Literal["square", "frame"] = "square"
 
 
 class NormalsConfig(BaseModel):
     """The normals image; see `edge.depth.normals_image`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    smoothing_px: float = Field(default=1.0, ge=0)
-    relief_m: float = Field(default=0.002, gt=0)
+    smoothing_px: float = Field(default=1.0, ge=0, le=100)
+    relief_m: float = Field(default=0.002, ge=1e-6, le=10)
 
 
 class Preprocessing(BaseModel):
@@ -108,14 +108,16 @@ class Preprocessing(BaseModel):
     of `mask`, `z` and the anomaly map: `depth_px` / m is the factor of the unshuffle. `hole_passes` times,
     before anything else, missing depth becomes the mean of its 3×3 neighbours (AST: 3); what is missing
     within the part after that is filled from its surroundings at every scale.
+
+    Every number has an upper bound, far above any that is of use: a manifest can't ask for all memory.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    image_px: int = Field(default=384, ge=16)
-    depth_px: int = Field(default=192, ge=8)
-    map_cells: int = Field(default=24, ge=2)
-    hole_passes: int = Field(default=0, ge=0)
+    image_px: int = Field(default=384, ge=16, le=4096)
+    depth_px: int = Field(default=192, ge=8, le=4096)
+    map_cells: int = Field(default=24, ge=2, le=1024)
+    hole_passes: int = Field(default=0, ge=0, le=100)
     framing: FramingConfig
     foreground: ForegroundConfig = ForegroundConfig()
     z: ZConfig = ZConfig()

@@ -24,10 +24,10 @@ class ScoreSpec(BaseModel):
     the mean of the `top_share` largest foreground pixels (`top_mean`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["max", "mean", "top_mean"] = "max"
-    smoothing_px: float = Field(default=4.0, ge=0)
+    smoothing_px: float = Field(default=4.0, ge=0, le=100)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     top_share: float = Field(default=0.01, gt=0, le=1)
 
