@@ -23,13 +23,17 @@ __all__ = ["TOLERANCES", "golden_score", "run_selftest"]
 _Arrays = Mapping[str, npt.NDArray[np.generic]]
 _Map = npt.NDArray[np.float32]
 
-TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.5}
+TOLERANCES: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 0.05, "int8": 1.0}
 """How far map and score may lie from torch's, in standard deviations of the expected map.
 
-Of fp32 what `edge-export` itself demands. A half has 11 bits, so one rounding is 0.05 % of a value; a
-hundredfold of that is left for their sum over the layers. An int8 step is 1/127 of a tensor's range. Whether
-a difference matters is not said by these: that no verdict changes is demanded apart from them.
+The bounds by which `edge-export` verifies a map on the workstation: a device may not be worse. A half has 11
+bits, so one rounding is 0.05 % of a value; a hundredfold of that is left for their sum over the layers. An
+int8 step is 1/127 of a tensor's range. Whether a difference matters is not said by these: that no verdict
+changes is demanded apart from them.
 """
+
+_LINE = TOLERANCES["fp32"]
+"""A verdict that changes by no more than this lay on the threshold: rounding of another order does that."""
 
 _ORDER: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 _SMALLEST_SPREAD = 1e-12
@@ -133,7 +137,7 @@ def _sample(bundle: Bundle, runner: Runner, path: Path, tolerance: float) -> Sam
 
 
 def _problem(result: SampleResult, tolerance: float) -> str | None:
-    if result.flipped:
+    if result.flipped and abs(result.score_drift or 0.0) > _LINE:
         return f"the verdict is {result.verdict}, on the workstation it was {result.expected_verdict}"
     for name, value in (("map", result.map_error), ("score", result.score_drift)):
         if value is not None and abs(value) > tolerance:

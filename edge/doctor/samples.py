@@ -87,10 +87,17 @@ def _finding(result: SelftestResult) -> Finding:
         "selftest",
         "samples",
         f"{result.runtime} gives what torch gave for all {total} golden samples: maps within "
-        f"{max(errors):.1e} standard deviations, no verdict changed.",
+        f"{max(errors):.1e} standard deviations, {_changed(result)}.",
         samples=total,
         map_error=max(errors),
     )
+
+
+def _changed(result: SelftestResult) -> str:
+    changed = sum(sample.flipped for sample in result.samples)
+    if not changed:
+        return "no verdict changed"
+    return f"{changed} on the threshold got the other verdict by rounding"
 
 
 def _name_of(runtime: RuntimeConfig) -> str:
