@@ -27,7 +27,7 @@ check: $(DEV) ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(DEV) ## measure preprocessing, the model's stages and the heatmap
+bench: $(DEV) ## measure the model, the runner, an inspection's steps and its memory (docs/performance.md)
 	$(BIN)/python -m tests.benchmarks
 
 demo-bundle: $(DEV) ## train and export the bundle of the demo anew
