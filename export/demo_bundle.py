@@ -50,7 +50,7 @@ def main() -> None:
         note: dict[str, str | int] = {"train_seed": ",".join(str(seed) for seed in TRAIN_SEEDS)}
         data = open_dataset(captures, "captures", None, config.held_out_share)
         train_run(data, config, work / "run", cache=FeatureCache(None), progress=Bars(), note=note)
-        export_bundle(work / "run", work / "bundle", 1e-3, console.log)
+        export_bundle(work / "run", work / "bundle", progress=Bars())
         if DEMO_BUNDLE.exists():
             shutil.rmtree(DEMO_BUNDLE)
         shutil.copytree(work / "bundle", DEMO_BUNDLE)

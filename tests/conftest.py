@@ -87,7 +87,8 @@ def tiny_run(
 def bundle_folder(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
     """A bundle of the tiny run."""
     from export.bundle import export_bundle
+    from tests.small_run import NoBars
 
     out = tmp_path_factory.mktemp("bundles") / "plate"
-    export_bundle(tiny_run, out, 1e-3, lambda step: None)
+    export_bundle(tiny_run, out, progress=NoBars())
     return out

@@ -217,7 +217,8 @@ def test_every_option_of_the_workstation_is_described(name: str) -> None:
     whole = typer.main.get_command(importlib.import_module(name).app)
     commands = getattr(whole, "commands", {"": whole}).values()
     pages = "".join(
-        (ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("training.md", "datasets.md")
+        (ROOT / "docs" / page).read_text(encoding="utf-8")
+        for page in ("training.md", "datasets.md", "export.md")
     )
     for command in commands:
         flags = {flag for option in command.params for flag in option.opts} - {"--help"}

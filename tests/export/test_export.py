@@ -9,17 +9,18 @@ import pytest
 import torch
 
 from edge.bundle import ANOMALY_MAP, load_bundle
-from edge.errors import ExportError
+from edge.errors import ExportError, VerificationFailed
+from edge.golden import FOREGROUND, read_golden
 from edge.inspection import Outcome
 from edge.inspector import Inspector
 from edge.runtime import runner_for
 from export.bundle import export_bundle
 from export.onnx import OPSET, export_graph
-from export.parity import compare
-from train.checkpoint import load_log, load_model
+from export.verification import Tolerance, Tolerances
+from tests.small_run import NoBars
+from train.checkpoint import load_log
 from train.datasets import open_dataset
 from train.evaluation import evaluate, predictor_of_bundle, predictor_of_run
-from train.golden import load_golden
 
 
 def test_a_bundle_gives_the_figures_of_its_run(bundle_folder: Path, tiny_run: Path, simulated: Path) -> None:
@@ -52,25 +53,26 @@ def test_the_threshold_comes_from_the_parts_held_out_and_says_that_it_is_provisi
     calibration = load_bundle(bundle_folder).calibration
     scores = load_log(tiny_run).validation_scores
     assert calibration is not None
-    assert calibration.threshold == max(scores.values())  # of 3 parts, no quantile below the largest
+    # Of 3 parts no quantile is below the largest; and it is the bundle's own score, not torch's.
+    assert calibration.threshold == pytest.approx(max(scores.values()), rel=1e-4)
     assert calibration.good_parts == 3
     assert calibration.provisional
 
 
 def test_golden_samples_hold_what_torch_made_of_them(bundle_folder: Path) -> None:
     bundle = load_bundle(bundle_folder)
-    assert len(bundle.golden_files()) == 3
+    assert 2 <= len(bundle.golden_files()) <= 4
     with runner_for(bundle) as runner:
         for path in bundle.golden_files():
-            with np.load(path, allow_pickle=False) as arrays:
-                tensors = {name: arrays[name] for name in arrays.files}
+            tensors = read_golden(path, bundle.manifest)
             expected = tensors.pop(ANOMALY_MAP)
             found = runner.run(tensors)[ANOMALY_MAP]
             assert np.abs(found - expected).max() < 1e-3 * expected.std()
+            assert tensors[FOREGROUND].any()
 
 
 def test_graphs_are_static_self_contained_and_of_the_opset_asked_for(bundle_folder: Path) -> None:
-    assert {path.suffix for path in bundle_folder.iterdir() if path.is_file()} == {".onnx", ".yaml"}
+    assert {path.suffix for path in bundle_folder.iterdir() if path.is_file()} == {".json", ".onnx", ".yaml"}
     for path in bundle_folder.glob("*.onnx"):
         model = onnx.load(path, load_external_data=False)
         assert [entry.version for entry in model.opset_import if entry.domain == ""] == [OPSET]
@@ -103,7 +105,7 @@ def test_the_backbone_is_one_file_that_runs_twice(bundle_folder: Path) -> None:
 
 
 def test_an_export_is_the_same_bundle_each_time(tmp_path: Path, bundle_folder: Path, tiny_run: Path) -> None:
-    export_bundle(tiny_run, tmp_path / "again", 1e-3, lambda step: None)
+    export_bundle(tiny_run, tmp_path / "again", progress=NoBars())
     for path in sorted(bundle_folder.rglob("*")):
         if path.is_file():
             assert (tmp_path / "again" / path.relative_to(bundle_folder)).read_bytes() == path.read_bytes(), (
@@ -112,30 +114,15 @@ def test_an_export_is_the_same_bundle_each_time(tmp_path: Path, bundle_folder: P
 
 
 def test_a_missed_tolerance_leaves_nothing_behind(tmp_path: Path, tiny_run: Path) -> None:
-    with pytest.raises(ExportError, match="differs from torch"):
-        export_bundle(tiny_run, tmp_path / "out" / "bundle", 1e-12, lambda step: None)
+    nothing = Tolerances(fp32=Tolerance(tensor=1e-12, score=1e-12))
+    with pytest.raises(VerificationFailed, match="does not give what torch gives"):
+        export_bundle(tiny_run, tmp_path / "out" / "bundle", tolerances=nothing, progress=NoBars())
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_bundle_is_never_written_over(bundle_folder: Path, tiny_run: Path) -> None:
     with pytest.raises(ExportError, match="exists already"):
-        export_bundle(tiny_run, bundle_folder, 1e-3, lambda step: None)
-
-
-def test_parity_notices_a_weight_that_changed(bundle_folder: Path, tiny_run: Path, tmp_path: Path) -> None:
-    model, _ = load_model(tiny_run)
-    with torch.no_grad():
-        model.student.last.bias += 0.5
-    with runner_for(load_bundle(bundle_folder)) as runner, pytest.raises(ExportError, match="student_out"):
-        compare(model, runner, load_golden(tiny_run), 1e-3)
-
-
-def test_parity_of_nothing_is_no_proof(bundle_folder: Path, tiny_run: Path) -> None:
-    with (
-        runner_for(load_bundle(bundle_folder)) as runner,
-        pytest.raises(ExportError, match="no golden samples"),
-    ):
-        compare(load_model(tiny_run)[0], runner, (), 1e-3)
+        export_bundle(tiny_run, bundle_folder, progress=NoBars())
 
 
 def test_one_tensor_for_two_inputs_is_still_two_inputs(tmp_path: Path) -> None:
@@ -153,5 +140,5 @@ def test_one_tensor_for_two_inputs_is_still_two_inputs(tmp_path: Path) -> None:
 def test_a_run_that_is_none_is_named(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "x", ignore_errors=True)
     with pytest.raises(Exception, match="no such checkpoint") as caught:
-        export_bundle(tmp_path / "x", tmp_path / "b", 1e-3, lambda step: None)
+        export_bundle(tmp_path / "x", tmp_path / "b", progress=NoBars())
     assert type(caught.value).__name__ == "TrainingError"

@@ -74,7 +74,7 @@ def test_each_choice_trains_exports_and_gives_one_map_on_both_sides(
     over, wanted, label = CASES[name]
     config = TrainConfig.model_validate(overlaid(TINY.model_dump(mode="json"), over))
     train_run(training_data, config, tmp_path / "run", cache=FeatureCache(None), progress=NoBars(), note={})
-    export_bundle(tmp_path / "run", tmp_path / "bundle", 1e-3, lambda step: None)
+    export_bundle(tmp_path / "run", tmp_path / "bundle", progress=NoBars())
     bundle = load_bundle(tmp_path / "bundle")
     assert bundle.wanted == wanted
     assert bundle.method == label

@@ -43,7 +43,7 @@ def test_a_bundle_of_each_method_gives_the_maps_of_its_run(
     config = TrainConfig.model_validate({**TINY.model_dump(), "method": METHODS[name]})
     cache = FeatureCache(tmp_path / "cache")
     train_run(training_data, config, tmp_path / "run", cache=cache, progress=NoBars(), note={})
-    export_bundle(tmp_path / "run", tmp_path / "bundle", 1e-3, lambda step: None)
+    export_bundle(tmp_path / "run", tmp_path / "bundle", progress=NoBars())
     samples = open_dataset(simulated / "test", "captures", None, 0.5).test
     bundle = load_bundle(tmp_path / "bundle")
     with runner_for(bundle) as runner:
@@ -56,7 +56,7 @@ def test_a_bundle_of_each_method_gives_the_maps_of_its_run(
 def test_members_of_a_fusion_share_a_backbone(tmp_path: Path, training_data: DataSet) -> None:
     config = TrainConfig.model_validate({**TINY.model_dump(), "method": METHODS["of-banks"]})
     train_run(training_data, config, tmp_path / "run", cache=FeatureCache(None), progress=NoBars(), note={})
-    export_bundle(tmp_path / "run", tmp_path / "bundle", 1e-3, lambda step: None)
+    export_bundle(tmp_path / "run", tmp_path / "bundle", progress=NoBars())
     manifest = load_bundle(tmp_path / "bundle").manifest
     files = [stage.file for stage in manifest.stages]
     assert files.count("backbone.onnx") == 2  # on the picture, and on the normals

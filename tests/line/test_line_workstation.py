@@ -68,8 +68,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, category: Path, config: Path)
     exported = run("edge-export", "--run", folder / "run", "--out", folder / "bundle", "--json")
     assert exported.returncode == 0, exported.stderr
     told = json.loads(exported.stdout)
-    assert (told["bundle"], told["golden_samples"]) == (str(folder / "bundle"), 3)
-    assert 0 <= max(told["worst"].values()) <= 1e-3
+    assert told["bundle"] == str(folder / "bundle")
+    assert told["verification"]["good_samples"] == 3
+    assert 0 <= max(error["of_spread"] for error in told["verification"]["chain"].values()) <= 1e-3
     assert load_bundle(folder / "bundle").method == "ast"
     return folder
 

@@ -115,7 +115,7 @@ def test_a_bundle_divides_as_its_run_does(
         (scale,) = (value[0, 0].double().numpy() for value in scales.values())
         assert np.allclose(scale, by_hand(np.stack(maps) * scale, masks), rtol=1e-4)
 
-    export_bundle(run, tmp_path / "bundle", 1e-3, lambda step: None)
+    export_bundle(run, tmp_path / "bundle", progress=NoBars())
     samples = open_dataset(simulated / "test", "captures", None, 0.5).test
     bundle = load_bundle(tmp_path / "bundle")
     with runner_for(bundle) as runner:

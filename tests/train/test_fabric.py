@@ -84,7 +84,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path, simulated: Path, batc
     assert json.loads(line)["provenance"]["workers"] == 2
     assert {path.name for path in (tmp_path / "two").iterdir()} == {
         "model.safetensors",
-        "golden.safetensors",
+        "golden.npz",
         "training.json",
     }
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))

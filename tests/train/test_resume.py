@@ -30,7 +30,7 @@ from train.training import train_run
 from train.views import FeatureCache
 
 LEFT_BEHIND = ("unfinished.json", "checkpoint", ".scratch", ".lock")
-OF_A_RUN = {"model.safetensors", "golden.safetensors", "training.json"}
+OF_A_RUN = {"model.safetensors", "golden.npz", "training.json"}
 
 
 class Interrupted(Exception):

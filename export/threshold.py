@@ -1,0 +1,44 @@
+"""The threshold of what is shipped: the run's quantile, taken of the bundle's own scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from edge.calibration import quantile_rank
+from edge.errors import VerificationFailed
+
+__all__ = ["score_spread", "shipped_scores"]
+
+_LEAST_SHARE = 0.01
+
+
+def score_spread(good_scores: Mapping[str, float]) -> float:
+    """What a difference of scores is measured in: the standard deviation of the good parts' scores.
+
+    Of a few parts it may come out as next to nothing; it counts at least as 1 % of their median.
+    """
+    values = np.array(list(good_scores.values()), np.float64)
+    return max(float(values.std()), _LEAST_SHARE * abs(float(np.median(values))), 1e-12)
+
+
+def shipped_scores(
+    by_torch: Mapping[str, float], by_onnx: Mapping[str, float], drift: float, false_reject_rate: float
+) -> dict[str, float]:
+    """The scores of all good parts held out, to take the threshold of: the bundle's own where there are any.
+
+    A run keeps the parts about its threshold, not all of them (`by_onnx`). For the others torch's score
+    stands in; that decides nothing as long as they are farther from the threshold than any score was seen
+    to drift. Raises `VerificationFailed` where one is not.
+    """
+    merged = {name: by_onnx.get(name, score) for name, score in by_torch.items()}
+    threshold = sorted(merged.values())[quantile_rank(len(merged), false_reject_rate) - 1]
+    near = [name for name in by_torch if name not in by_onnx and abs(by_torch[name] - threshold) <= drift]
+    if near:
+        raise VerificationFailed(
+            f"scores drift by up to {drift:.3g}, and {len(near)} good parts, {sorted(near)[0]} for one, lie "
+            f"that near to the threshold {threshold:.6g} without being golden samples of the run: it can't "
+            "be carried over; export the stages in a finer precision (--precision)"
+        )
+    return merged
