@@ -76,6 +76,9 @@ def _build(  # noqa: PLR0917  # build_engine's own, for its thread
         config = builder.create_builder_config()
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb * _MIB)
         config.builder_optimization_level = options.optimization_level
+        # On by default from Ampere on: float32 products with ten bits of mantissa. A distance that is a small
+        # difference of large squares would be noise, and the graph says which precision is meant.
+        config.clear_flag(trt.BuilderFlag.TF32)
         config.progress_monitor = monitor
         if options.dla_core is not None:
             _use_dla(trt, builder, network, config, options, path)

@@ -57,12 +57,12 @@ TENSORRT = _names("""
     INetworkDefinition: num_inputs get_input num_outputs get_output num_layers get_layer
     ITensor: name shape
     ILayer:
-    IBuilderConfig: set_memory_pool_limit builder_optimization_level progress_monitor set_flag
+    IBuilderConfig: set_memory_pool_limit builder_optimization_level progress_monitor set_flag clear_flag
     IBuilderConfig: default_device_type DLA_core can_run_on_DLA
     IBuilderConfig: create_timing_cache set_timing_cache get_timing_cache
     ITimingCache: serialize
     MemoryPoolType: WORKSPACE
     DeviceType: DLA
-    BuilderFlag: GPU_FALLBACK
+    BuilderFlag: GPU_FALLBACK TF32
     IHostMemory:
 """)

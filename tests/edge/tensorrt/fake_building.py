@@ -30,6 +30,7 @@ def builder_names(gpu: PretendGpu, trt: Any, plan_of: Callable[..., bytes]) -> d
 
     class BuilderFlag(enum.Enum):
         GPU_FALLBACK = 0
+        TF32 = 1
 
     class ITensor:
         def __init__(self, info: onnx.ValueInfoProto) -> None:
@@ -119,13 +120,17 @@ def builder_names(gpu: PretendGpu, trt: Any, plan_of: Callable[..., bytes]) -> d
 
         def __init__(self) -> None:
             self._cache: ITimingCache | None = None
+            self.flags = {BuilderFlag.TF32}  # TensorRT's default
 
         def set_memory_pool_limit(self, pool: MemoryPoolType, pool_size: int) -> None:
             if pool_size <= 0:
                 raise gpu.mistake(f"a workspace of {pool_size} bytes")
 
         def set_flag(self, flag: BuilderFlag) -> None:
-            BuilderFlag(flag)
+            self.flags.add(BuilderFlag(flag))
+
+        def clear_flag(self, flag: BuilderFlag) -> None:
+            self.flags.discard(BuilderFlag(flag))
 
         def can_run_on_DLA(self, layer: ILayer) -> bool:  # noqa: N802  # TensorRT's name
             return True
@@ -158,6 +163,8 @@ def builder_names(gpu: PretendGpu, trt: Any, plan_of: Callable[..., bytes]) -> d
 
         def build_serialized_network(self, network: INetworkDefinition, config: IBuilderConfig) -> Any:
             gpu.made["build"] += 1
+            if BuilderFlag.TF32 in config.flags:
+                raise gpu.mistake("float32 products would be computed in TF32: ten bits of mantissa")
             monitor = config.progress_monitor
             if monitor is not None:
                 monitor.phase_start("Building", None, 2)
