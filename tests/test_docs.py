@@ -222,6 +222,6 @@ def test_every_option_of_the_workstation_is_described(name: str) -> None:
     )
     for command in commands:
         named = {name for parameter in command.params for name in parameter.opts}  # an argument's, too
-            flags = {name for name in named if name.startswith("-")} - {"--help"}
+        flags = {name for name in named if name.startswith("-")} - {"--help"}
         assert "--json" in flags
         assert {flag for flag in flags if f"`{flag}`" not in pages} == set()
