@@ -34,6 +34,14 @@
     │   ├── BrokerRefused                    it answered, and said no
     │   └── BrokerUnreachable                it did not answer, or did not acknowledge in time
     ├── CalibrationError                11
+    ├── OutboxError                     12   verdicts can't be kept
+    │   ├── OutboxFull                       no room for a verdict, whatever was given up for it
+    │   ├── OutboxUnwritable                 the disk refuses: an I/O error, read-only, locked
+    │   ├── OutboxDamaged                    the database was found damaged while it was in use
+    │   ├── OutboxForeign                    a file of another program, or of another version of this one
+    │   ├── OutboxInUse                      another process has it open
+    │   └── TriggerKnown                     this trigger has been taken before: it gets no second verdict
+    ├── RejectError                     13   the reject output can't be driven
     └── (workstation)
         ├── DatasetError                 8   what lies on disk is not the data set it should be
         ├── TrainingError                9   a NaN, an empty mask, a checkpoint that does not fit
@@ -78,15 +86,23 @@ __all__ = [
     "GpuLost",
     "KeyUnusable",
     "LintFailed",
+    "OutboxDamaged",
+    "OutboxError",
+    "OutboxForeign",
+    "OutboxFull",
+    "OutboxInUse",
+    "OutboxUnwritable",
     "PathEscapes",
     "PickleRefused",
     "RecordingCorrupt",
+    "RejectError",
     "RunnerError",
     "SignatureBroken",
     "SignatureError",
     "SignatureMissing",
     "SignatureUntrusted",
     "TrainingError",
+    "TriggerKnown",
     "VerificationFailed",
     "ZipBomb",
 ]
@@ -234,6 +250,42 @@ class CalibrationError(EdgeError):
     """A threshold can't be found, or belongs to another model."""
 
     exit_code = 11
+
+
+class OutboxError(EdgeError):
+    """Verdicts can't be kept, or the outbox is asked for what it can't do."""
+
+    exit_code = 12
+
+
+class OutboxFull(OutboxError):
+    """There is no room on disk for a verdict, whatever was given up for it; it is not kept."""
+
+
+class OutboxUnwritable(OutboxError):
+    """The disk refuses: an I/O error, a read-only file system, another's lock; the verdict is not kept."""
+
+
+class OutboxDamaged(OutboxError):
+    """The database was found damaged while it was in use; the next start sets it aside."""
+
+
+class OutboxForeign(OutboxError):
+    """The file is another program's, or of a version of the outbox that this software does not know."""
+
+
+class OutboxInUse(OutboxError):
+    """Another process has the outbox open."""
+
+
+class TriggerKnown(OutboxError):
+    """A trigger of this id was taken before; one trigger gets one verdict."""
+
+
+class RejectError(EdgeError):
+    """The reject output can't be driven."""
+
+    exit_code = 13
 
 
 class DatasetError(EdgeError):
