@@ -21,6 +21,8 @@ from typing_extensions import Self
 
 from edge.camera.config import CameraConfig
 from edge.errors import ConfigError, KeyUnusable
+from edge.outbox_config import OutboxConfig
+from edge.reject_config import NoReject, RejectConfig
 from edge.signature import KEY_TEXT, PublicKey, read_public_key
 from edge.strict_yaml import load_strict_yaml
 from edge.topics import RigIdentity
@@ -303,6 +305,8 @@ class RigConfig(_Section):
     trigger: TriggerConfig = EveryFrameTrigger()
     broker: BrokerConfig = BrokerConfig()
     pictures: PicturesConfig = PicturesConfig()
+    outbox: OutboxConfig = OutboxConfig()
+    reject: RejectConfig = NoReject()
     health: HealthConfig = HealthConfig()
     daemon: DaemonConfig = DaemonConfig()
 
