@@ -34,8 +34,14 @@ def keygen(
     with ended_by_errors():
         public = create_key_pair(key, new_passphrase() if encrypted else None)
     _tell(
-        {"private_key": str(key), "public_key": str(public_path(key)), "fingerprint": public.fingerprint},
-        f"{key}: keep it to yourself; {public_path(key)}: list it as a trusted key of your rigs",
+        {
+            "private_key": str(key),
+            "public_key": str(public_path(key)),
+            "text": public.text,
+            "fingerprint": public.fingerprint,
+        },
+        f"{key}: keep it to yourself; {public_path(key)}: list it as a trusted key of your rigs, or as text: "
+        f"{public.text}",
         as_json=as_json,
     )
 

@@ -105,7 +105,8 @@ OPERATORS = (
     "Conv", "ConvTranspose", "MaxPool", "AveragePool", "Reshape", "Resize", "Gather", "GatherND", "Slice",
     "Tile", "Expand", "ConstantOfShape", "Pad", "TopK", "Transpose", "MatMul", "Gemm", "Softmax", "Range",
     "Concat", "Split", "QuantizeLinear", "DequantizeLinear", "Einsum", "SpaceToDepth", "DepthToSpace",
-    "ReduceSum", "LSTM", "NonZero", "OneHot", "CumSum", "Cast", "Identity", "GridSample", "Shape", "ScatterND",
+    "ReduceSum", "LSTM", "NonZero", "OneHot", "CumSum", "Cast", "Identity", "GridSample", "Shape",
+    "ScatterND",
 )  # fmt: skip
 
 
