@@ -42,6 +42,9 @@
     │   ├── OutboxInUse                      another process has it open
     │   └── TriggerKnown                     this trigger has been taken before: it gets no second verdict
     ├── RejectError                     13   the reject output can't be driven
+    ├── TriggerError                    14   the rig can't hear what triggers it
+    │   └── TriggerRefused                   this one is not taken; who fired it is told
+    ├── ThreadHung                      15   a thread makes no progress: only a new process does
     └── (workstation)
         ├── DatasetError                 8   what lies on disk is not the data set it should be
         ├── TrainingError                9   a NaN, an empty mask, a checkpoint that does not fit
@@ -101,8 +104,11 @@ __all__ = [
     "SignatureError",
     "SignatureMissing",
     "SignatureUntrusted",
+    "ThreadHung",
     "TrainingError",
+    "TriggerError",
     "TriggerKnown",
+    "TriggerRefused",
     "VerificationFailed",
     "ZipBomb",
 ]
@@ -286,6 +292,22 @@ class RejectError(EdgeError):
     """The reject output can't be driven."""
 
     exit_code = 13
+
+
+class TriggerError(EdgeError):
+    """The rig can't hear what triggers it."""
+
+    exit_code = 14
+
+
+class TriggerRefused(TriggerError):
+    """A trigger was not taken, and gets no verdict."""
+
+
+class ThreadHung(EdgeError):
+    """A thread of the daemon makes no progress; what it holds can't be released."""
+
+    exit_code = 15
 
 
 class DatasetError(EdgeError):

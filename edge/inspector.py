@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from edge.bundle import ANOMALY_MAP, Bundle
 from edge.depth import Mask
-from edge.errors import DepthUnusable, GpuLost, RunnerError
+from edge.errors import DepthUnusable, FrameError, GpuLost, RunnerError
 from edge.frame import Frame
 from edge.framing import View, box_of
 from edge.inspection import Durations, Inspection, Outcome, Region
@@ -19,7 +20,7 @@ from edge.preprocessing import Prepared, preprocess
 from edge.runtime.runner import Runner
 from edge.scoring import image_score, smooth_map
 
-__all__ = ["Inspector", "regions_above"]
+__all__ = ["Inspector", "PreparedPart", "regions_above"]
 
 _LOST_SHARE_LIMIT = 0.02
 """How much of the part may lie outside the view before a pass can no longer be trusted."""
@@ -32,8 +33,21 @@ _SEEN_SHARE = 0.1
 """How much of a column or row must have depth for the camera to see there."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedPart:
+    """A frame on its way to the model: its tensors, or what was said of it without the model.
+
+    `prepared` is None where there is nothing for the model to do; `undecided` then is the inspection.
+    """
+
+    frame: Frame
+    preprocess_ms: float = 0.0
+    prepared: Prepared | None = None
+    undecided: Inspection | None = None
+
+
 class Inspector:
-    """Judges frames by one bundle. One thread owns an inspector.
+    """Judges frames by one bundle: `judge` on the thread that owns the runner, `prepare` on any one.
 
     Every frame gets an inspection; nothing that a frame can hold raises. What can't be judged is
     `no_decision`: `depth_invalid`, `no_part`, `uncalibrated` (score and map are there, a threshold is
@@ -47,34 +61,53 @@ class Inspector:
         self._wanted = bundle.wanted | {"mask"}
 
     def inspect(self, frame: Frame) -> Inspection:
-        """The inspection of one frame.
+        """The inspection of one frame: `judge` of `prepare`.
 
         Raises `GpuLost`: this process can't inspect another.
         """
+        return self.judge(self.prepare(frame))
+
+    def prepare(self, frame: Frame) -> PreparedPart:
+        """What comes before the model, and needs no runner."""
         started = time.perf_counter()
         try:
             prepared = preprocess(frame, self._bundle.manifest.preprocessing, self._wanted)
         except DepthUnusable as error:
-            return self._undecided(frame, started, Outcome.NO_DECISION, "depth_invalid", str(error))
+            return _undecided(frame, started, "depth_invalid", str(error))
         if not bool(prepared.part.any()):
             limit_mm = self._bundle.manifest.preprocessing.foreground.part_threshold_m * 1e3
             detail = f"nothing stands more than {limit_mm:g} mm above the background"
-            return self._undecided(frame, started, Outcome.NO_DECISION, "no_part", detail)
-        ready = time.perf_counter()
+            return _undecided(frame, started, "no_part", detail)
+        return PreparedPart(frame, _since_ms(started), prepared)
+
+    def judge(self, part: PreparedPart) -> Inspection:
+        """The inspection of what `prepare` gave.
+
+        Raises `GpuLost`: this process can't inspect another.
+        """
+        if part.undecided is not None:
+            return part.undecided
+        if part.prepared is None:
+            raise FrameError(
+                f"frame {part.frame.seq} of {part.frame.source}: is not prepared by this inspector"
+            )
+        started = time.perf_counter()
         try:
-            result = self._runner.run(prepared.tensors)[ANOMALY_MAP]
+            result = self._runner.run(part.prepared.tensors)[ANOMALY_MAP]
         except GpuLost:
             raise
         except RunnerError as error:
-            return self._undecided(frame, started, Outcome.ERROR, "runner_failed", str(error))
+            times = Durations(part.preprocess_ms, _since_ms(started), 0.0)
+            return _failed(part.frame, times, "runner_failed", str(error))
         cells = np.asarray(result[0, 0], dtype=np.float32)  # (m, m)
-        ran = time.perf_counter()
+        inference_ms, ran = _since_ms(started), time.perf_counter()
         if not bool(np.isfinite(cells).all()):
             detail = (
                 f"{int((~np.isfinite(cells)).sum())} of {cells.size} cells of the anomaly map are not numbers"
             )
-            return self._undecided(frame, started, Outcome.ERROR, "not_finite", detail)
-        return self._judge(frame, prepared, cells, (started, ready, ran))
+            times = Durations(part.preprocess_ms, inference_ms, _since_ms(ran))
+            return _failed(part.frame, times, "not_finite", detail)
+        return self._judge(part.frame, part.prepared, cells, (part.preprocess_ms, inference_ms, ran))
 
     def _judge(
         self,
@@ -83,12 +116,14 @@ class Inspector:
         cells: npt.NDArray[np.float32],
         times: tuple[float, float, float],
     ) -> Inspection:
+        preprocess_ms, inference_ms, ran = times
         spec = self._bundle.manifest.score
         square = smooth_map(cells, prepared.mask, spec)  # (side, side)
         score = image_score(square, prepared.mask, spec)
         if not math.isfinite(score):
             overflow = f"the anomaly map reaches {cells.max():g}, and its smoothed score is {score}"
-            return self._undecided(frame, times[0], Outcome.ERROR, "not_finite", overflow)
+            durations = Durations(preprocess_ms, inference_ms, _since_ms(ran))
+            return _failed(frame, durations, "not_finite", overflow)
         calibration = self._bundle.calibration
         threshold = None if calibration is None else calibration.threshold
         outcome, reason, detail = _decide(score, threshold, self._unseen(frame, prepared))
@@ -96,11 +131,10 @@ class Inspector:
         if outcome is Outcome.FAIL and threshold is not None:
             regions = regions_above(square, threshold, prepared.view, prepared.pixel_mm)
         anomaly_map = prepared.view.give_back(square, frame.width_px, frame.height_px)  # (H, W)
-        started, ready, ran = times
         return Inspection(
             frame=frame,
             outcome=outcome,
-            durations=_durations(started, ready, ran),
+            durations=Durations(preprocess_ms, inference_ms, _since_ms(ran)),
             reason=reason,
             detail=detail,
             score=score,
@@ -126,18 +160,6 @@ class Inspector:
                 "camera, so that all of the part is in view"
             )
         return None
-
-    def _undecided(
-        self, frame: Frame, started: float, outcome: Outcome, reason: str, detail: str
-    ) -> Inspection:
-        now = time.perf_counter()
-        return Inspection(
-            frame=frame,
-            outcome=outcome,
-            durations=_durations(started, now, now),
-            reason=reason,
-            detail=detail,
-        )
 
 
 def regions_above(
@@ -203,12 +225,18 @@ def _reaches_edge(part: Mask, valid: Mask) -> bool:
     return False
 
 
-def _durations(started: float, ready: float, ran: float) -> Durations:
-    return Durations(
-        preprocess_ms=(ready - started) * 1e3,
-        inference_ms=(ran - ready) * 1e3,
-        postprocess_ms=(time.perf_counter() - ran) * 1e3,
-    )
+def _undecided(frame: Frame, started: float, reason: str, detail: str) -> PreparedPart:
+    times = Durations(preprocess_ms=_since_ms(started), inference_ms=0.0, postprocess_ms=0.0)
+    said = Inspection(frame=frame, outcome=Outcome.NO_DECISION, durations=times, reason=reason, detail=detail)
+    return PreparedPart(frame, times.preprocess_ms, undecided=said)
+
+
+def _failed(frame: Frame, times: Durations, reason: str, detail: str) -> Inspection:
+    return Inspection(frame=frame, outcome=Outcome.ERROR, durations=times, reason=reason, detail=detail)
+
+
+def _since_ms(started: float) -> float:
+    return (time.perf_counter() - started) * 1e3
 
 
 def _bounding_box(view: View) -> tuple[int, int, int, int]:

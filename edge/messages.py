@@ -29,6 +29,7 @@ __all__ = [
     "PictureKind",
     "ProcessingTimes",
     "RegionInfo",
+    "TriggerKind",
     "UtcTime",
     "Verdict",
 ]
@@ -105,6 +106,16 @@ class Availability(Message):
     boot_id: str
     epoch: int = Field(ge=0)
     software_version: str
+
+
+class TriggerKind(str, Enum):
+    """What asked for an inspection."""
+
+    EVERY_FRAME = "every_frame"
+    INTERVAL = "interval"
+    PART_PRESENT = "part_present"
+    COMMAND = "command"
+    GPIO = "gpio"
 
 
 class RegionInfo(_Part):

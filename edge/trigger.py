@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from edge.config import EveryFrameTrigger, PartPresentTrigger, TriggerConfig
 from edge.depth import fill_holes, largest_pieces
 from edge.errors import DepthUnusable
 from edge.frame import Frame
+from edge.messages import TriggerKind
 from edge.preprocessing import ForegroundConfig, mask_above
 
 __all__ = ["EveryFrame", "PartPresent", "Trigger", "trigger_from_config"]
@@ -22,15 +24,30 @@ _PIECE_SHARE = 0.2
 
 
 class Trigger(ABC):
-    """Asked once for each frame, in order."""
+    """A trigger that sees the frames: asked once for each, in order, by one thread.
+
+    `may_skip`: a frame that is due may be passed over for a newer one where the inspection is slower than
+    the camera. Of any other trigger each time that it is due gets a verdict.
+    """
+
+    kind: ClassVar[TriggerKind]
+    may_skip: ClassVar[bool] = False
 
     @abstractmethod
     def due(self, frame: Frame) -> bool:
         """Whether this frame is to be inspected; raises `DepthUnusable` where depth can't tell."""
 
+    @property
+    def late(self) -> int:
+        """How often it was due and no frame was there to inspect."""
+        return 0
+
 
 class EveryFrame(Trigger):
     """Each frame is inspected, an empty tray too."""
+
+    kind = TriggerKind.EVERY_FRAME
+    may_skip = True
 
     def due(self, frame: Frame) -> bool:
         return True
@@ -59,6 +76,8 @@ class PartPresent(Trigger):
     can come when the foreground has fallen below the lower limit: the two limits keep a part at the edge
     of the view from being inspected twice.
     """
+
+    kind = TriggerKind.PART_PRESENT
 
     def __init__(self, config: PartPresentTrigger, foreground: ForegroundConfig) -> None:
         self._config = config

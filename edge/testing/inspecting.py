@@ -8,6 +8,7 @@ import numpy as np
 
 from edge.frame import Frame
 from edge.inspection import Durations, Inspection, Outcome, Region
+from edge.inspector import PreparedPart
 
 __all__ = ["ScriptedInspector"]
 
@@ -25,6 +26,12 @@ class ScriptedInspector:
         self._findings = tuple(findings)
         self._threshold = threshold
         self.inspected = 0
+
+    def prepare(self, frame: Frame) -> PreparedPart:
+        return PreparedPart(frame)
+
+    def judge(self, part: PreparedPart) -> Inspection:
+        return self.inspect(part.frame)
 
     def inspect(self, frame: Frame) -> Inspection:
         finding = self._findings[self.inspected % len(self._findings)]
