@@ -32,7 +32,7 @@ def to_fp16(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     chosen = fp16_nodes(model, constants)
     if not chosen:
         raise ExportError(
-            f"{name}: no node of it may run in FP16, it is all distances or means; leave it fp32"
+            f"{name}: no node of it may run in fp16, it is all distances or means; leave it fp32"
         )
     made = onnx.ModelProto()
     made.CopyFrom(model)

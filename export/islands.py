@@ -6,8 +6,8 @@ of two close vectors loses its digits, exp(12) is infinite. So a node runs in FP
 
 - a *product* (Conv, ConvTranspose, Gemm, MatMul), unless what it gives is compared (arg-min, top-k, minimum
   of two): then it is a distance, as the memory bank's; or if it is
-- a *follower* (activation, sum, pooling, change of layout) that takes nothing but what FP16 nodes give, and
-  constants. A product of a tensor with itself is no follower: it is a square.
+- a *follower* (activation, sum of two, maximum pooling, change of layout) that takes nothing but what FP16
+  nodes give, and constants. A product of a tensor with itself is no follower: it is a square.
 
 All else is an island in FP32: standardising, the flow's exp and atan and the path that they scale, norms,
 means, distances, masks. So is every node with a constant that FP16 can't hold.
@@ -35,9 +35,9 @@ PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 _FOLLOWERS = frozenset(
     {
-        "Add", "AveragePool", "Clip", "Concat", "DepthToSpace", "Flatten", "GlobalAveragePool", "HardSigmoid",
-        "HardSwish", "LeakyRelu", "MaxPool", "Mul", "PRelu", "Pad", "Relu", "Reshape", "Sigmoid", "Slice",
-        "SpaceToDepth", "Split", "Squeeze", "Tanh", "Transpose", "Unsqueeze",
+        "Add", "Clip", "Concat", "DepthToSpace", "Flatten", "HardSigmoid", "HardSwish", "LeakyRelu",
+        "MaxPool", "Mul", "PRelu", "Pad", "Relu", "Reshape", "Sigmoid", "Slice", "SpaceToDepth", "Split",
+        "Squeeze", "Tanh", "Transpose", "Unsqueeze",
     }
 )  # fmt: skip
 _COMPARE = frozenset(

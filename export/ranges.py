@@ -2,8 +2,9 @@
 
 ONNX Runtime on a CPU is no judge of that: it computes FP16 nodes in float32 in places, `Log(Exp(12))` is 12
 there and infinite on a GPU. So each tensor is computed in float32 by the graph's *twin*, in which every FP16
-is float32, and held against the limit: milliseconds, so on all inputs. The reference evaluator of ONNX rounds
-each tensor and each sum to FP16, and takes seconds (7.6 s for a backbone at 384 pixels, the twin 0.03 s): it
+is float32, and held against the limit: milliseconds, so on all inputs. Where a product adds up, so is the sum
+of the absolute values: nobody knows in which order a GPU adds, and some of its kernels do so in FP16. The
+reference evaluator of ONNX rounds each tensor to FP16, and takes seconds (7.6 s for a backbone at 384 px): it
 runs one input of each stage, the one by which the stage came closest to the limit.
 """
 
@@ -24,7 +25,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from edge.bundle import StageSpec
 from edge.errors import ExportError
 from edge.runtime.onnx import session_options
-from export.islands import FP16_MAX
+from export.islands import FP16_MAX, PRODUCTS
 
 __all__ = ["Peak", "check_fp16_ranges", "reference_peak"]
 
@@ -93,16 +94,24 @@ class _Probe:
 
     def __init__(self, model: onnx.ModelProto, file: str) -> None:
         self._outputs = [value.name for value in model.graph.output]
-        self._halves = _fp16_tensors(model)
+        self._halves = list(_fp16_tensors(model))
         self.weights = {
             tensor.name: numpy_helper.to_array(tensor)
             for tensor in model.graph.initializer
             if tensor.data_type == TensorProto.FLOAT16
         }
         try:
-            twin = _twin_of(model, self._halves).SerializeToString()
+            twin = _twin_of(model)
+            self._halves += _add_sums(twin, frozenset(self._halves))
+            known = {value.name for value in twin.graph.output}
+            twin.graph.output.extend(
+                helper.make_empty_tensor_value_info(name) for name in self._halves if name not in known
+            )
             self._session = ort.InferenceSession(
-                twin, session_options(), providers=["CPUExecutionProvider"], enable_fallback=0
+                twin.SerializeToString(),
+                session_options(),
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,
             )
         except (ort_errors.Fail, ort_errors.InvalidGraph, ort_errors.NotImplemented) as error:
             raise ExportError(
@@ -127,23 +136,46 @@ def _fp16_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(name for node in model.graph.node for name in node.output if name in halves)
 
 
-def _twin_of(model: onnx.ModelProto, halves: Sequence[str]) -> onnx.ModelProto:
-    """The graph with float32 for every FP16, and `halves` among its outputs."""
+def _twin_of(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with float32 for every FP16."""
     twin = onnx.ModelProto()
     twin.CopyFrom(model)
-    graph = twin.graph
-    del graph.value_info[:]
-    for tensor in graph.initializer:
+    del twin.graph.value_info[:]
+    for tensor in twin.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT16:
             whole = numpy_helper.to_array(tensor).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(whole, tensor.name))
-    for node in graph.node:
+    for node in twin.graph.node:
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT16:
                 attribute.i = TensorProto.FLOAT
-    known = {value.name for value in graph.output}
-    graph.output.extend(helper.make_empty_tensor_value_info(name) for name in halves if name not in known)
     return twin
+
+
+def _add_sums(twin: onnx.ModelProto, halves: frozenset[str]) -> list[str]:
+    """Beside each product whose result is FP16 the same of absolute values; the names of what these give.
+
+    No sum of some of a product's terms, in whatever order, is larger than that.
+    """
+    graph, added = twin.graph, list[onnx.NodeProto]()
+    sizes: dict[str, str] = {}
+    names = []
+    for node in graph.node:
+        if node.op_type not in PRODUCTS or node.output[0] not in halves:
+            continue
+        for tensor in node.input:
+            if tensor and tensor not in sizes:
+                sizes[tensor] = f"size of {tensor}"
+                added.append(helper.make_node("Abs", [tensor], [sizes[tensor]]))
+        summed = onnx.NodeProto()
+        summed.CopyFrom(node)
+        summed.name = f"sums of {node.output[0]}"
+        summed.output[0] = f"{node.output[0]}, sum of absolute values"
+        summed.input[:] = [sizes.get(tensor, tensor) for tensor in node.input]
+        added.append(summed)
+        names.append(summed.output[0])
+    graph.node.extend(added)
+    return names
 
 
 def _peak(tensors: _Arrays, stage: str, label: str) -> Peak | None:
