@@ -174,10 +174,13 @@ def _stand_in(name: str) -> str:
 
 
 def _with_name(made: Path, name: str) -> Path:
-    """Put the name into the archive's bytes: `zipfile` would mend it on the way in."""
-    data = made.read_bytes()
-    assert data.count(_stand_in(name).encode()) == 2
-    made.write_bytes(data.replace(_stand_in(name).encode(), name.encode()))
+    """Put the name into the archive's bytes, as its last file's: `zipfile` would mend it on the way in."""
+    with zipfile.ZipFile(made) as archive:
+        local = archive.infolist()[-1].header_offset + 30
+    data, text = bytearray(made.read_bytes()), name.encode()
+    for at in (local, data.rindex(_stand_in(name).encode())):
+        data[at : at + len(text)] = text
+    made.write_bytes(bytes(data))
     return made
 
 
