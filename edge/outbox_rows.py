@@ -1,0 +1,123 @@
+"""The rows of the outbox: triggers in hand, verdicts that wait, and the ledger of those that are through."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from edge.errors import OutboxError, TriggerKnown
+from edge.inspection import Outcome
+from edge.messages import Verdict
+from edge.outbox_records import StoredVerdict, TriggerInHand, from_microseconds, to_microseconds
+
+__all__ = [
+    "STORED_COLUMNS",
+    "acknowledge",
+    "insert_trigger",
+    "insert_verdict",
+    "replace_trigger",
+    "stored_verdict",
+    "triggers_in_hand",
+    "wait_again",
+]
+
+STORED_COLUMNS = "position, result_id, trigger_id, epoch, seq, outcome, payload, replayed, acknowledged_us"
+"""What `stored_verdict` reads."""
+
+_KNOWN = (
+    "SELECT EXISTS (SELECT 1 FROM trigger_in_hand WHERE trigger_id = ?1) "
+    "OR EXISTS (SELECT 1 FROM verdict WHERE trigger_id = ?1)"
+)
+
+
+def insert_trigger(db: sqlite3.Connection, trigger: TriggerInHand) -> None:
+    """Raises `TriggerKnown` where one of this id was taken before."""
+    if _is_known(db, trigger.trigger_id):
+        raise TriggerKnown(f"trigger {trigger.trigger_id} was taken before; it gets one verdict")
+    db.execute(
+        "INSERT INTO trigger_in_hand (trigger_id, kind, asked_us, part_serial, epoch) VALUES (?, ?, ?, ?, ?)",
+        (
+            trigger.trigger_id,
+            trigger.kind,
+            to_microseconds(trigger.asked),
+            trigger.part_serial,
+            trigger.epoch,
+        ),
+    )
+
+
+def triggers_in_hand(db: sqlite3.Connection) -> tuple[TriggerInHand, ...]:
+    """In their order."""
+    rows = db.execute(
+        "SELECT trigger_id, kind, asked_us, part_serial, epoch FROM trigger_in_hand ORDER BY position"
+    )
+    return tuple(TriggerInHand(id_, kind, from_microseconds(us), part, e) for id_, kind, us, part, e in rows)
+
+
+def replace_trigger(db: sqlite3.Connection, trigger_id: str, verdict: Verdict) -> StoredVerdict:
+    """The verdict in place of its trigger in hand; raises `TriggerKnown` or `OutboxError`."""
+    if not db.execute("DELETE FROM trigger_in_hand WHERE trigger_id = ?", (trigger_id,)).rowcount:
+        if _is_known(db, trigger_id):
+            raise TriggerKnown(f"trigger {trigger_id} has its verdict already")
+        raise OutboxError(f"trigger {trigger_id} was never begun; begin it before it is finished")
+    return insert_verdict(db, verdict, trigger_id)
+
+
+def insert_verdict(db: sqlite3.Connection, verdict: Verdict, trigger_id: str | None) -> StoredVerdict:
+    """Raises `OutboxError` where its id, or its number, is there already."""
+    name = (verdict.result_id, trigger_id, verdict.epoch, verdict.seq, verdict.outcome.value)
+    payload = verdict.to_json()
+    try:
+        position = db.execute(
+            "INSERT INTO verdict (result_id, trigger_id, epoch, seq, outcome, created_us, payload) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (*name, to_microseconds(verdict.creation_time), payload),
+        ).lastrowid
+    except sqlite3.IntegrityError as error:
+        raise OutboxError(
+            f"verdict {verdict.result_id} (epoch {verdict.epoch}, seq {verdict.seq}) is here already "
+            f"({error}); give each verdict an id and a number of its own"
+        ) from error
+    return stored_verdict((position, *name, payload, 0, None))
+
+
+def stored_verdict(row: Sequence[Any]) -> StoredVerdict:
+    """A row of `STORED_COLUMNS`."""
+    position, result_id, trigger_id, epoch, seq, outcome, payload, replayed, acknowledged_us = row
+    return StoredVerdict(
+        position=position,
+        result_id=result_id,
+        trigger_id=trigger_id,
+        epoch=epoch,
+        seq=seq,
+        outcome=Outcome(outcome),
+        payload=payload,
+        replayed=bool(replayed),
+        acknowledged=None if acknowledged_us is None else from_microseconds(acknowledged_us),
+    )
+
+
+def acknowledge(db: sqlite3.Connection, positions: Sequence[int], now_us: int, run_ns: int) -> int:
+    """The broker has these; gives how many of them had waited."""
+    return db.executemany(
+        "UPDATE verdict SET acknowledged_us = ?, acknowledged_run_ns = ?, replayed = 0 "
+        "WHERE position = ? AND acknowledged_run_ns IS NULL",
+        [(now_us, run_ns, position) for position in positions],
+    ).rowcount
+
+
+def wait_again(
+    db: sqlite3.Connection, which: str, parameters: Sequence[object], *, replayed: bool
+) -> list[int]:
+    """Acknowledged verdicts wait as if nobody had; gives their positions."""
+    rows = db.execute(
+        "UPDATE verdict SET acknowledged_us = NULL, acknowledged_run_ns = NULL, replayed = ? "
+        f"WHERE acknowledged_run_ns IS NOT NULL AND {which} RETURNING position",
+        (int(replayed), *parameters),
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
+def _is_known(db: sqlite3.Connection, trigger_id: str) -> bool:
+    return bool(db.execute(_KNOWN, (trigger_id,)).fetchone()[0])
