@@ -18,15 +18,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from queue import Empty, SimpleQueue
-from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from pydantic import SecretStr
 
 from edge.config import BrokerConfig
+from edge.connection_events import Answered, Event, Heard, Lost, Published, Stop, Subscribed, listen
 from edge.errors import BrokerRefused, BrokerUnreachable
+from edge.inbox import Inbox
 from edge.outgoing import Delivery, DeliveryResult, Outgoing, QueueLimit, SendQueue
 from edge.paho_client import Protocol, connect, cut, new_client, publish, tls_context
 
@@ -46,43 +46,15 @@ _CREDENTIALS = {134, 135}
 
 @dataclass(frozen=True, slots=True)
 class ConnectionStatus:
-    """How a connection is; replaced whole, so that any thread may read it."""
+    """How a connection is, and whether it hears what it subscribed to; replaced whole, for any thread."""
 
     connected: bool = False
+    hears: bool = False
     protocol: Protocol | None = None
     connects: int = 0
     pending: int = 0
     last_error: str | None = None
     refused_for_good: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    attempt: int
-    reason: ReasonCode
-    properties: Properties | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Published:
-    attempt: int
-    mid: int
-    reason: ReasonCode | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Lost:
-    attempt: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Stop:
-    farewell: Outgoing | None
-    deadline: float
-
-
-_Event = _Answered | _Published | _Lost | _Stop | Outgoing
 
 
 class _Phase(Enum):
@@ -96,7 +68,8 @@ class BrokerConnection:
     """Keeps one MQTT connection up and sends messages through it, in order; `limit` of them may wait.
 
     `will` is what the broker says when we vanish; `births(reconnected)` gives what is said first on each
-    connection; `on_delivery` is called for each message at its end, from this connection's thread.
+    connection; `on_delivery` is called for each message at its end, from this connection's thread. With an
+    `inbox` it also hears.
     """
 
     def __init__(
@@ -109,6 +82,7 @@ class BrokerConnection:
         on_delivery: Callable[[Delivery], None],
         will: Outgoing | None = None,
         births: Callable[[bool], Sequence[Outgoing]] | None = None,
+        inbox: Inbox | None = None,
     ) -> None:
         self._config = config
         self._client_id = client_id
@@ -116,8 +90,9 @@ class BrokerConnection:
         self._on_delivery = on_delivery
         self._will = will
         self._births = births or (lambda reconnected: ())
+        self._inbox = inbox
         self._tls = tls_context(config)
-        self._events: SimpleQueue[_Event] = SimpleQueue()
+        self._events: SimpleQueue[Event] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"mqtt-{client_id}", daemon=True)
         self._answered = threading.Event()
         self._status = ConnectionStatus()
@@ -133,7 +108,7 @@ class BrokerConnection:
         self._window = config.max_in_flight
         self._max_packet = config.max_packet_bytes
         self._queue = SendQueue(limit)
-        self._stop: _Stop | None = None
+        self._stop: Stop | None = None
 
     @property
     def status(self) -> ConnectionStatus:
@@ -169,7 +144,7 @@ class BrokerConnection:
         Where the farewell was not acknowledged the connection is cut, so that the broker sends the will.
         """
         if self._thread.is_alive():
-            self._events.put(_Stop(farewell, time.monotonic() + timeout_s))
+            self._events.put(Stop(farewell, time.monotonic() + timeout_s))
             self._thread.join()
 
     # -- the connection's own thread ---------------------------------------------------------------
@@ -201,12 +176,12 @@ class BrokerConnection:
             hint = ", or set broker.protocol to 3.1.1 if it is an old one" if self._asking else ""
             self._fail(f"no answer within {self._config.connect_timeout_s:g} s; check the port{hint}")
 
-    def _on_event(self, event: _Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if isinstance(event, Outgoing):
             for dropped in self._queue.add(event):
                 why = f"{self._queue.waiting} messages wait already"
                 self._on_delivery(Delivery(dropped, DeliveryResult.DROPPED, why))
-        elif isinstance(event, _Stop):
+        elif isinstance(event, Stop):
             self._stop = event
             if event.farewell is not None:
                 self._queue.add(event.farewell, always=True)
@@ -214,10 +189,14 @@ class BrokerConnection:
                 self._finish(politely=False)
         elif event.attempt != self._attempt:
             return  # of a connection that is no more
-        elif isinstance(event, _Answered):
+        elif isinstance(event, Answered):
             self._on_answer(event)
-        elif isinstance(event, _Lost):
+        elif isinstance(event, Lost):
             self._fail(f"the connection was lost ({event.reason}){self._suspicion(event.reason)}")
+        elif isinstance(event, Subscribed):
+            self._on_subscribed(event.reasons)
+        elif isinstance(event, Heard):
+            event.told(event.message)
         else:
             self._on_published(event)
 
@@ -231,9 +210,9 @@ class BrokerConnection:
             tls=self._tls,
             will=None if self._asking else self._will,
         )
-        self._listen(client, self._attempt)
+        listen(client, self._attempt, self._events, self._inbox)
         try:
-            connect(client, self._config, self._protocol, bare=self._asking)
+            connect(client, self._config, self._protocol, bare=self._asking, inbox=self._inbox)
         except ssl.SSLCertVerificationError as error:
             self._fail(
                 f"its certificate is not accepted ({error.verify_message}); check broker.tls.ca_file, "
@@ -248,21 +227,7 @@ class BrokerConnection:
             self._due = time.monotonic() + self._config.connect_timeout_s
             client.loop_start()
 
-    def _listen(self, client: paho.Client, attempt: int) -> None:
-        """paho calls these under its own locks: they only put events on the queue."""
-
-        def on_connect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, properties: Properties | None) -> None:
-            self._events.put(_Answered(attempt, reason, properties))
-
-        def on_disconnect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
-            self._events.put(_Lost(attempt, str(reason)))
-
-        def on_publish(_c: Any, _u: Any, mid: int, reason: ReasonCode, _p: Any) -> None:
-            self._events.put(_Published(attempt, mid, reason))
-
-        client.on_connect, client.on_disconnect, client.on_publish = on_connect, on_disconnect, on_publish
-
-    def _on_answer(self, answer: _Answered) -> None:
+    def _on_answer(self, answer: Answered) -> None:
         reason = answer.reason
         if reason.value != 0:
             if reason.value == _UNSUPPORTED_PROTOCOL_VERSION and self._asking:
@@ -294,6 +259,8 @@ class BrokerConnection:
         )
         _log.info("connected to %s with MQTT %s as %s", self._where(), self._protocol, self._client_id)
         self._queue.put_first(self._births(self._status.connects > 1))
+        if self._inbox is not None and self._client is not None:
+            self._client.subscribe([(topic, 1) for topic in self._inbox.topics])
         self._answered.set()
 
     def _suspicion(self, reason: str) -> str:
@@ -320,7 +287,15 @@ class BrokerConnection:
             return f"it refused {who} ({name}); check broker.username, the password and the broker's rights"
         return f"it refused the connection ({name})"
 
-    def _on_published(self, event: _Published) -> None:
+    def _on_subscribed(self, reasons: tuple[ReasonCode, ...]) -> None:
+        refused = sorted({reason.getName() for reason in reasons if reason.value >= 128})
+        self._status = replace(self._status, hears=not refused)
+        if refused:
+            text = f"{self._where()} lets this rig hear no commands: {', '.join(refused)}"
+            self._status = replace(self._status, last_error=text)
+            _log.error("%s; check the broker's access rules for this rig", text)
+
+    def _on_published(self, event: Published) -> None:
         message = self._queue.settled(event.mid)
         if message is None:
             return
@@ -346,6 +321,7 @@ class BrokerConnection:
         self._status = replace(
             self._status,
             connected=False,
+            hears=False,
             last_error=text,
             refused_for_good=for_good and not self._status.connects,
         )
@@ -394,7 +370,7 @@ class BrokerConnection:
             self._client = None
         self._retire()
         self._phase = _Phase.STOPPED
-        self._status = replace(self._status, connected=False)
+        self._status = replace(self._status, connected=False, hears=False)
 
     def _where(self) -> str:
         return f"the broker at {self._config.host}:{self._config.port}"

@@ -17,6 +17,7 @@ class Outgoing:
 
     `key`: a newer message of the same key takes the place of one that still waits, so one that must not
     be lost has a key of its own. `smaller` is sent where `payload` is more than the broker takes.
+    `correlation` is what a request gave for its answer to be known by (MQTT 5).
     """
 
     topic: str
@@ -28,10 +29,11 @@ class Outgoing:
     expiry_s: int | None = None
     content_type: str = "application/json"
     user_properties: tuple[tuple[str, str], ...] = ()
+    correlation: bytes | None = None
 
     def packet_bytes(self) -> int:
         """An upper bound of the PUBLISH packet's size in either protocol version."""
-        properties = 32 + len(self.content_type)
+        properties = 32 + len(self.content_type) + (3 + len(self.correlation) if self.correlation else 0)
         properties += sum(5 + len(k.encode()) + len(v.encode()) for k, v in self.user_properties)
         return 5 + 2 + len(self.topic.encode()) + 2 + properties + len(self.payload)
 

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from edge.config import BrokerConfig
 from edge.errors import ConfigError
+from edge.inbox import Inbox
 from edge.outgoing import Outgoing
 
 __all__ = ["Protocol", "connect", "cut", "new_client", "publish", "tls_context"]
@@ -60,12 +61,25 @@ def new_client(
     return client
 
 
-def connect(client: paho.Client, config: BrokerConfig, protocol: Protocol, *, bare: bool = False) -> None:
+def connect(
+    client: paho.Client,
+    config: BrokerConfig,
+    protocol: Protocol,
+    *,
+    bare: bool = False,
+    inbox: Inbox | None = None,
+) -> None:
     """Open the connection and send CONNECT; raises `OSError`. The answer comes to `on_connect`.
 
     A `bare` one has no properties of MQTT 5. A broker that reads every CONNECT as one of 3.1.1 takes
     properties for the length of what follows and waits for ever (amqtt 0.12); without them it answers.
+    One with an `inbox` starts clean, and leaves no session in which the broker would keep messages.
     """
+    if protocol == "5" and inbox is not None and not bare:
+        properties = _properties(PacketTypes.CONNECT)
+        properties.MaximumPacketSize = inbox.max_packet_bytes
+        client.connect(config.host, config.port, config.keepalive_s, clean_start=True, properties=properties)
+        return
     if protocol == "5" and not bare:
         properties = _properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = _SESSION_EXPIRY_S
@@ -99,6 +113,8 @@ def _publish_properties(message: Outgoing) -> Properties:
         properties.MessageExpiryInterval = message.expiry_s
     if message.user_properties:
         properties.UserProperty = list(message.user_properties)
+    if message.correlation is not None:
+        properties.CorrelationData = message.correlation
     return properties
 
 

@@ -95,6 +95,30 @@ class Topics:
     def health(self) -> str:
         return f"{self.root}/health"
 
+    @property
+    def recipe_state(self) -> str:
+        return f"{self.root}/state/recipe"
+
+    @property
+    def commands(self) -> str:
+        """Of all commands, with a wildcard: to subscribe to."""
+        return f"{self.root}/cmd/+"
+
+    def response(self, client: str) -> str:
+        """Of the answers to one client's commands."""
+        return f"{self.root}/resp/{client}"
+
+    def is_response(self, topic: str) -> bool:
+        """Whether `topic` is one that answers may go to: no other, or a command could forge a verdict."""
+        before, _, client = topic.rpartition("/")
+        if before != f"{self.root}/resp" or not 0 < len(client) <= SEGMENT_MAX_CHARACTERS:
+            return False
+        try:
+            _check_segment(client)
+        except ValueError:
+            return False
+        return True
+
     def picture(self, kind: str) -> str:
         """Of the picture's bytes; `kind` is `heatmap`, `image/rgb` or `map`."""
         return f"{self.root}/{kind}"

@@ -1,0 +1,156 @@
+"""What a rig can be told over MQTT, and what it answers; docs/schemas/ is generated from these models.
+
+A command is told apart by its topic, `cmd/{command}`; what all of them say stands in `Order`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
+
+from edge.messages import Message, UtcTime
+
+__all__ = [
+    "ORDERS",
+    "Answer",
+    "Order",
+    "RecipeOrder",
+    "RecipeRefusal",
+    "RecipeState",
+    "ReloadOrder",
+    "RunningRecipe",
+    "TriggerOrder",
+]
+
+_PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
+
+_Word = Annotated[str, Field(min_length=1, max_length=128, pattern=_PRINTABLE)]
+_Topic = Annotated[str, Field(min_length=1, max_length=512, pattern=_PRINTABLE)]
+
+
+class Order(Message):
+    """What every command says.
+
+    `request_id` is the asker's own, new for each request (a UUID, a counter that never goes back): a second
+    message with the same `issued_by` and `request_id` is not executed again. `issued_by` names the person or
+    program, for the log. `reply_to` is the topic of the answer, `…/inspection/resp/{client}`; MQTT 5's
+    response topic may say it instead. `issued_utc` is when it was sent, in UTC (`2030-01-31T12:00:00Z`).
+    """
+
+    # Strict: 1 is no text, "1" no number, and no number a time.
+    model_config = ConfigDict(strict=True, json_schema_serialization_defaults_required=False)
+
+    retained = False
+    qos = 1
+    command: ClassVar[str]
+
+    request_id: _Word
+    issued_by: _Word
+    reply_to: _Topic | None = None
+    issued_utc: UtcTime | None = None
+
+
+class TriggerOrder(Order):
+    """Inspect the part that lies under the camera now; `part_serial` becomes the verdict's `part_id`.
+
+    Only for a recipe whose trigger is `command`.
+    """
+
+    command = "trigger"
+
+    part_serial: _Word | None = None
+
+
+class RecipeOrder(Order):
+    """Go over to another recipe of the rig's YAML, by its name there; the one that runs is looked at anew."""
+
+    command = "recipe"
+
+    recipe: _Word
+
+
+class ReloadOrder(Order):
+    """Read the rig's YAML again, and take over what needs no restart."""
+
+    command = "reload"
+
+
+ORDERS: tuple[type[Order], ...] = (TriggerOrder, RecipeOrder, ReloadOrder)
+"""Every command that there is; each has a topic of its name below `cmd/`."""
+
+
+class Answer(Message):
+    """What became of one command; each gets one, on the topic that it asked for.
+
+    `status`: `accepted` (a trigger: the verdict with the id `result_id` follows), `done`, or `refused`, then
+    with a `reason`, one stable word, and a `detail` for people. `recipe` is the one that runs now, after
+    `recipe` and `reload`; `applied` and `needs_restart` name keys of the YAML that a `reload` found
+    changed. `request_id` and `issued_by` are null where the command could not be read.
+    """
+
+    retained = False
+    qos = 1
+
+    command: str
+    request_id: str | None
+    issued_by: str | None
+    status: Literal["accepted", "done", "refused"]
+    reason: str | None
+    detail: str | None
+    result_id: str | None
+    recipe: str | None
+    applied: tuple[str, ...]
+    needs_restart: tuple[str, ...]
+    creation_time: UtcTime
+    epoch: int = Field(ge=0)
+    boot_id: str
+
+
+class RunningRecipe(Message):
+    """The recipe by which parts are inspected, the model that it runs, and since when."""
+
+    retained = True
+    qos = 1
+
+    name: str
+    product: str
+    method: str
+    model_sha256: str
+    calibration_id: str | None
+    threshold: float | None
+    trigger: str
+    since: UtcTime
+
+
+class RecipeRefusal(Message):
+    """A recipe that could not be taken, why, and when."""
+
+    retained = True
+    qos = 1
+
+    name: str
+    reason: str
+    detail: str
+    at: UtcTime
+
+
+class RecipeState(Message):
+    """Which recipe runs, which is being loaded meanwhile, and what the schedule does next.
+
+    `refused` is the latest recipe that could not be taken, until another one is. `next_name` and `next_at`
+    are null without a schedule, and while the clock is not believed.
+    """
+
+    retained = True
+    qos = 1
+
+    running: RunningRecipe
+    loading: str | None
+    refused: RecipeRefusal | None
+    next_name: str | None
+    next_at: UtcTime | None
+    names: tuple[str, ...]
+    creation_time: UtcTime
+    epoch: int = Field(ge=0)
+    boot_id: str

@@ -1,0 +1,330 @@
+"""Commands to the rig: read, judged, carried out once, and each answered once; whatever they hold."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from edge.clock import Session, clock_synced, utc_now
+from edge.errors import EdgeError
+from edge.order_messages import Answer, Order
+from edge.reasons import reason_of
+from edge.topics import Topics
+
+__all__ = ["MAX_ORDER_BYTES", "Handler", "Letter", "OrderDesk", "Reply", "Respond", "handler"]
+
+_log = logging.getLogger(__name__)
+
+MAX_ORDER_BYTES = 16 * 1024
+"""A hundred times what a command needs."""
+
+_VALID_S = 5.0
+"""How old a command may be: a part does not wait longer under the camera, nor a person at the button."""
+
+_REMEMBERED = 4096
+_REMEMBERED_S = 3600.0
+_DETAIL_MAX_CHARACTERS = 500
+_MISTAKES_NAMED = 5
+_ECHO_MAX_CHARACTERS = 128
+
+_Order = TypeVar("_Order", bound=Order)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message on a command's topic, as it came; `expiry_s`, `response_topic`, `correlation` by MQTT 5."""
+
+    command: str
+    payload: bytes
+    retained: bool = False
+    received_ns: int = field(default_factory=time.monotonic_ns)
+    expiry_s: int | None = None
+    response_topic: str | None = None
+    correlation: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a command came to; the fields are those of `Answer`."""
+
+    status: Literal["accepted", "done", "refused"]
+    reason: str | None = None
+    detail: str | None = None
+    result_id: str | None = None
+    recipe: str | None = None
+    applied: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+
+
+Respond = Callable[[Reply], None]
+"""Takes what a command came to; from any thread, and only the first time that it is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handler(Generic[_Order]):
+    """Carries one kind of command out: it calls `respond` now or later, or raises an `EdgeError` now."""
+
+    order: type[_Order]
+    carry_out: Callable[[_Order, Letter, Respond], None]
+
+
+def handler(order: type[_Order], carry_out: Callable[[_Order, Letter, Respond], None]) -> Handler[Any]:
+    """A `Handler` whose kind of order is checked."""
+    return Handler(order, carry_out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """Where an answer goes, and what it names."""
+
+    command: str
+    topic: str
+    correlation: bytes | None
+    request_id: str | None = None
+    issued_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A command that was taken up: when, and its answer once there is one."""
+
+    taken_ns: int
+    address: _Address
+    answer: Answer | None = None
+
+
+Send = Callable[[Answer, str, bytes | None], None]
+"""Sends an answer to a topic, with MQTT 5's correlation data if there were any."""
+
+
+class OrderDesk:
+    """Takes letters, one at a time, and sends one answer to each, now or later; it never raises.
+
+    No answer gets one that was retained (it would come again with each connection), nor a repeat of a
+    command that is still being carried out. A repeat of one that has been answered gets the same answer.
+    """
+
+    def __init__(
+        self,
+        handlers: tuple[Handler[Any], ...],
+        topics: Topics,
+        session: Session,
+        send: Send,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        synced: Callable[[], bool | None] = clock_synced,
+    ) -> None:
+        self._handlers: Mapping[str, Handler[Any]] = {h.order.command: h for h in handlers}
+        self._topics = topics
+        self._session = session
+        self._send = send
+        self._now = now
+        self._synced = synced
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._closed = False
+
+    def receive(self, letter: Letter) -> None:
+        """Carry a command out, or begin to; one thread calls this."""
+        if letter.retained:
+            _log.warning("a retained command on cmd/%s is ignored; publish commands without retain, and "
+                         "clear it with an empty retained message", _shown(letter.command))  # fmt: skip
+            return
+        address = self._address_of(letter)
+        order = self._read(letter, address)
+        if isinstance(order, Reply):
+            self._answer(address, order)
+            return
+        reply_to = order.reply_to or letter.response_topic
+        if reply_to is not None and not self._topics.is_response(reply_to):
+            self._answer(
+                address,
+                _refused(
+                    "reply_to_forbidden",
+                    f"answers go to {self._topics.response('{client}')} alone; name one level there",
+                ),
+            )
+            return
+        key = (order.issued_by, order.request_id)
+        if self._is_repeat(key):
+            return
+        stale = self._stale(order, letter)
+        if stale is not None:
+            self._answer(address, stale)
+            return
+        self._carry_out(order, letter, address, key)
+
+    def close(self) -> None:
+        """Answer what is still being carried out with `stopping`, and take nothing more."""
+        with self._lock:
+            self._closed = True
+            open_keys = [key for key, entry in self._entries.items() if entry.answer is None]
+        for key in open_keys:
+            self._settle(key, _refused("stopping", "the rig stops; ask again once it runs"))
+
+    # -- from letter to order ----------------------------------------------------------------------
+
+    def _address_of(self, letter: Letter) -> _Address:
+        """As far as a letter says it, were it damaged ever so much."""
+        said = _fields(letter.payload)
+        reply_to = said.get("reply_to") or letter.response_topic
+        known = reply_to is not None and self._topics.is_response(reply_to)
+        return _Address(
+            command=_shown(letter.command),
+            topic=reply_to if reply_to is not None and known else self._topics.response("unaddressed"),
+            correlation=letter.correlation,
+            request_id=said.get("request_id"),
+            issued_by=said.get("issued_by"),
+        )
+
+    def _read(self, letter: Letter, address: _Address) -> Order | Reply:
+        found = self._handlers.get(letter.command)
+        if found is None:
+            return _refused("unknown_command", f"there are {', '.join(sorted(self._handlers))}")
+        if len(letter.payload) > MAX_ORDER_BYTES:
+            size = f"{len(letter.payload)} bytes; a command has at most {MAX_ORDER_BYTES}"
+            return _refused("too_large", size)
+        try:
+            order: Order = found.order.model_validate_json(letter.payload)
+        except ValidationError as error:
+            return _refused("malformed", _mistakes(error))
+        return order
+
+    def _stale(self, order: Order, letter: Letter) -> Reply | None:
+        waited_s = (time.monotonic_ns() - letter.received_ns) / 1e9
+        if letter.expiry_s is not None and waited_s > letter.expiry_s:
+            return _refused("expired", f"its message expiry of {letter.expiry_s} s was over before its turn")
+        if order.issued_utc is None or self._synced() is not True:
+            return None
+        age_s = (self._now() - order.issued_utc).total_seconds()
+        if age_s > _VALID_S:
+            return _refused("expired", f"was issued {age_s:.1f} s ago; at most {_VALID_S:g} s are allowed")
+        if age_s < -_VALID_S:
+            return _refused(
+                "issued_in_future",
+                f"was issued {-age_s:.1f} s from now, by its sender's clock; set that clock, or leave out "
+                "issued_utc",
+            )
+        return None
+
+    # -- from order to answer ----------------------------------------------------------------------
+
+    def _is_repeat(self, key: tuple[str, str]) -> bool:
+        """Whether it was taken up before; what was answered is answered again."""
+        with self._lock:
+            entry = self._entries.get(key)
+        if entry is None:
+            return False
+        _log.info("command %s of %s came again; it is not executed twice", key[1], key[0])
+        if entry.answer is not None:
+            self._send(entry.answer, entry.address.topic, entry.address.correlation)
+        return True
+
+    def _carry_out(self, order: Order, letter: Letter, address: _Address, key: tuple[str, str]) -> None:
+        with self._lock:
+            closed = self._closed
+            if not closed:
+                self._forget_old()
+                self._entries[key] = _Entry(time.monotonic_ns(), address)
+        if closed:
+            self._answer(address, _refused("stopping", "the rig stops; ask again once it runs"))
+            return
+        _log.info("command %s (%s) of %s", order.command, order.request_id, order.issued_by)
+        try:
+            self._handlers[order.command].carry_out(order, letter, lambda reply: self._settle(key, reply))
+        except EdgeError as error:
+            self._settle(key, _refused(reason_of(error), str(error)))
+
+    def _settle(self, key: tuple[str, str], reply: Reply) -> None:
+        """The one answer to a command that was taken up; from any thread."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None or entry.answer is not None:
+                return
+            answer = self._answer_of(entry.address, reply)
+            self._entries[key] = _Entry(entry.taken_ns, entry.address, answer)
+        self._send_answer(answer, entry.address)
+
+    def _answer(self, address: _Address, reply: Reply) -> None:
+        """The answer to what is not taken up."""
+        self._send_answer(self._answer_of(address, reply), address)
+
+    def _answer_of(self, address: _Address, reply: Reply) -> Answer:
+        return Answer(
+            command=address.command,
+            request_id=address.request_id,
+            issued_by=address.issued_by,
+            status=reply.status,
+            reason=reply.reason,
+            detail=None if reply.detail is None else reply.detail[:_DETAIL_MAX_CHARACTERS],
+            result_id=reply.result_id,
+            recipe=reply.recipe,
+            applied=reply.applied,
+            needs_restart=reply.needs_restart,
+            creation_time=self._now(),
+            epoch=self._session.epoch,
+            boot_id=self._session.boot_id,
+        )
+
+    def _send_answer(self, answer: Answer, address: _Address) -> None:
+        if answer.status == "refused":
+            _log.warning("command %s (%s) of %s is refused: %s (%s)", answer.command, answer.request_id,
+                         answer.issued_by, answer.reason, answer.detail)  # fmt: skip
+        self._send(answer, address.topic, address.correlation)
+
+    def _forget_old(self) -> None:
+        """Under the lock: what was answered long ago; what is not answered yet is never forgotten."""
+        limit_ns = time.monotonic_ns() - round(_REMEMBERED_S * 1e9)
+        for key in list(self._entries):
+            entry = self._entries[key]
+            if len(self._entries) < _REMEMBERED and entry.taken_ns >= limit_ns:
+                return
+            if entry.answer is not None:
+                del self._entries[key]
+
+
+def _refused(reason: str, detail: str) -> Reply:
+    return Reply("refused", reason, detail)
+
+
+def _shown(text: str) -> str:
+    """Text of a stranger, fit for a log and an answer."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:_ECHO_MAX_CHARACTERS])
+
+
+def _fields(payload: bytes) -> dict[str, str]:
+    """The texts that a payload holds, be it a command or not; so that its sender hears what was wrong."""
+    if len(payload) > MAX_ORDER_BYTES:
+        return {}
+    try:
+        data = json.loads(payload)
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested too deeply
+        return {}
+    if not isinstance(data, dict):
+        return {}
+    texts = {name: data.get(name) for name in ("request_id", "issued_by")}
+    said = {name: _shown(text) for name, text in texts.items() if isinstance(text, str)}
+    if isinstance(data.get("reply_to"), str):
+        said["reply_to"] = data["reply_to"]
+    return said
+
+
+def _mistakes(error: ValidationError) -> str:
+    """What is wrong with a payload, without a word of what it holds but its keys."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    named = [f"{_shown('.'.join(map(str, m['loc']))) or 'the payload'}: {m['msg']}" for m in found]
+    rest = f"; and {len(named) - _MISTAKES_NAMED} more" if len(named) > _MISTAKES_NAMED else ""
+    return _shown_whole("; ".join(named[:_MISTAKES_NAMED]) + rest)
+
+
+def _shown_whole(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
