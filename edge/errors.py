@@ -7,8 +7,14 @@
     ├── CameraError                      4
     │   ├── CameraNotFound                   nothing is plugged in
     │   ├── CameraLost                       it was there and is gone
-    │   ├── CameraStalled                    it is there and sends nothing
+    │   ├── CameraStalled                    it is there and sends nothing new
+    │   │   └── CameraFrozen                     it sends the same picture again and again
     │   ├── CameraOptionRefused              an option read back differs from what was set
+    │   ├── CameraUsbSlow                    it hangs on USB 2
+    │   ├── CameraReplaced                   another camera than the one that the rig began with
+    │   ├── DepthUnitWrong                   depth is counted in another unit than before, or than expected
+    │   ├── CameraViewChanged                other intrinsics than before
+    │   ├── CameraHung                       its driver does not return: only a new process gets it back
     │   ├── RecordingCorrupt                 a recording does not hold what it says it holds
     │   └── CaptureError                     a folder of images does not fit together
     ├── FrameError                       4   a frame whose arrays, units or numbers can't be right
@@ -72,13 +78,19 @@ __all__ = [
     "BundleInvalid",
     "CalibrationError",
     "CameraError",
+    "CameraFrozen",
+    "CameraHung",
     "CameraLost",
     "CameraNotFound",
     "CameraOptionRefused",
+    "CameraReplaced",
     "CameraStalled",
+    "CameraUsbSlow",
+    "CameraViewChanged",
     "CaptureError",
     "ConfigError",
     "DatasetError",
+    "DepthUnitWrong",
     "DepthUnusable",
     "EdgeError",
     "ExportError",
@@ -141,11 +153,35 @@ class CameraLost(CameraError):
 
 
 class CameraStalled(CameraError):
-    """The camera is there but sent no frame within the time allowed."""
+    """The camera is there but sent no frame within the time allowed, or none that is new."""
+
+
+class CameraFrozen(CameraStalled):
+    """The camera sends frames whose depth does not change by a single bit: a real sensor has noise."""
 
 
 class CameraOptionRefused(CameraError):
     """The camera does not hold an option at the value that was set."""
+
+
+class CameraUsbSlow(CameraError):
+    """The camera has come up on USB 2, which does not carry depth and colour at their frame rate."""
+
+
+class CameraReplaced(CameraError):
+    """Another camera than the one before: model and threshold were found with that one."""
+
+
+class DepthUnitWrong(CameraError):
+    """The camera counts depth in another unit than before, or than the rig expects."""
+
+
+class CameraViewChanged(CameraError):
+    """The camera's intrinsics are not those that it had before."""
+
+
+class CameraHung(CameraError):
+    """A call of the camera's driver does not return; it holds the camera as long as this process lives."""
 
 
 class RecordingCorrupt(CameraError):

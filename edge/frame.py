@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edge.errors import FrameError
 
-__all__ = ["DepthImage", "Frame", "Intrinsics", "RgbImage"]
+__all__ = ["CameraStamp", "DepthImage", "Frame", "Intrinsics", "RgbImage"]
 
 RgbImage = npt.NDArray[np.uint8]
 """(H, W, 3), 8 bit, red first."""
@@ -48,6 +48,22 @@ class Intrinsics:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class CameraStamp:
+    """What a camera itself says of a frame: the numbers of its two images, and when it took them.
+
+    The numbers begin anew when the camera is opened. The times are on the camera's own clock, or on the
+    wall clock of the machine where the camera has none to offer (`wall_clock`); they say how much time
+    lies between two frames, no more.
+    """
+
+    number: int
+    colour_number: int
+    time_s: float
+    colour_time_s: float
+    wall_clock: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One aligned pair of colour and depth; validated when made, its arrays read-only and its own.
@@ -56,7 +72,9 @@ class Frame:
     integers that the depth was read from (1.0 where it was stored as metres); `captured_ns` monotonic
     clock, `captured_utc` wall clock, both of the moment at which the frame arrived; `seq` counts the
     frames of one source from 0; `source` names the camera (its serial) or the folder;
-    `part_id` is the part's own name where the source knows it (a file, a serial), else None.
+    `part_id` is the part's own name where the source knows it (a file, a serial), else None; `stamp` is
+    what the camera says of the frame; `stale` says in a sentence why the frame does not show what is under
+    the camera now, None where nothing speaks against it: such a frame gives no decision.
 
     Raises `FrameError` where an array has another shape or dtype, or depth is negative, NaN or infinite.
     """
@@ -70,6 +88,8 @@ class Frame:
     seq: int
     source: str
     part_id: str | None = None
+    stamp: CameraStamp | None = None
+    stale: str | None = None
 
     def __post_init__(self) -> None:
         height, width = self.intrinsics.height_px, self.intrinsics.width_px

@@ -162,6 +162,7 @@ class HealthReporter:
 
     def _camera(self) -> CameraHealth:
         health = self._source.health()
+        care = health.care
         return CameraHealth(
             name=self._source.name,
             serial=health.serial,
@@ -170,9 +171,17 @@ class HealthReporter:
             temperature_c=health.temperature_c,
             frames=health.frames,
             gaps=health.gaps,
-            reopened=self._tally.times_reopened,
+            reopened=self._tally.times_reopened if care is None else care.reopened,
             last_frame_age_s=self._tally.last_frame_age_s,
             details=health.details,
+            metadata=health.metadata,
+            attempts=care and care.attempts,
+            resets=care and care.resets,
+            stale_frames=care and care.stale,
+            garbage_frames=care and care.garbage,
+            time_jumps=care and care.time_jumps,
+            down_s=care and care.down_s,
+            down_reason=care and care.down_reason,
         )
 
 

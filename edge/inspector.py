@@ -50,9 +50,9 @@ class Inspector:
     """Judges frames by one bundle: `judge` on the thread that owns the runner, `prepare` on any one.
 
     Every frame gets an inspection; nothing that a frame can hold raises. What can't be judged is
-    `no_decision`: `depth_invalid`, `no_part`, `uncalibrated` (score and map are there, a threshold is
-    not), `part_exceeds_view` (what was seen is good, but not all was seen). What went wrong is `error`:
-    `runner_failed`, `not_finite`.
+    `no_decision`: `stale_frame` (the source said so), `depth_invalid`, `no_part`, `uncalibrated` (score and
+    map are there, a threshold is not), `part_exceeds_view` (what was seen is good, but not all was seen).
+    What went wrong is `error`: `runner_failed`, `not_finite`.
     """
 
     def __init__(self, bundle: Bundle, runner: Runner) -> None:
@@ -70,6 +70,8 @@ class Inspector:
     def prepare(self, frame: Frame) -> PreparedPart:
         """What comes before the model, and needs no runner."""
         started = time.perf_counter()
+        if frame.stale is not None:
+            return _undecided(frame, started, "stale_frame", frame.stale)
         try:
             prepared = preprocess(frame, self._bundle.manifest.preprocessing, self._wanted)
         except DepthUnusable as error:

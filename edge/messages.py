@@ -226,7 +226,12 @@ class PictureInfo(Message):
 
 
 class CameraHealth(_Part):
-    """The camera, as far as it says."""
+    """The camera, as far as it says.
+
+    `metadata`: whether its frames carry its own count; without it `gaps` can't be seen. `attempts` to open
+    it again, `resets` of its hardware, and frames that were stale, garbage, or of an impossible time, are
+    counted since the start; `down_s` and `down_reason` say how long it has been away, and why.
+    """
 
     name: str
     serial: str | None
@@ -238,6 +243,14 @@ class CameraHealth(_Part):
     reopened: int = Field(description="how often it was lost and came back")
     last_frame_age_s: float | None
     details: dict[str, str]
+    metadata: bool | None = None
+    attempts: int | None = None
+    resets: int | None = None
+    stale_frames: int | None = None
+    garbage_frames: int | None = None
+    time_jumps: int | None = None
+    down_s: float | None = None
+    down_reason: str | None = None
 
 
 class BrokerHealth(_Part):

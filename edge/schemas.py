@@ -144,6 +144,12 @@ _HEALTH = Health(
         reopened=0,
         last_frame_age_s=0.012,
         details={},
+        metadata=True,
+        attempts=0,
+        resets=0,
+        stale_frames=0,
+        garbage_frames=0,
+        time_jumps=0,
     ),
     broker=BrokerHealth(
         protocol="5",

@@ -11,7 +11,26 @@ from typing_extensions import Self
 
 from edge.frame import Frame
 
-__all__ = ["FrameSource", "SourceHealth"]
+__all__ = ["CareCounts", "FrameSource", "SourceHealth"]
+
+
+@dataclass(frozen=True, slots=True)
+class CareCounts:
+    """What it took to keep a camera going, since the first `open`.
+
+    `reopened` how often it went away and came back, `attempts` how often it was opened again for that,
+    `resets` of its hardware; `stale`, `garbage` and `time_jumps` count frames; `down_s` and `down_reason`
+    (one stable word) say how long it has been away and why, None while it is there.
+    """
+
+    reopened: int = 0
+    attempts: int = 0
+    resets: int = 0
+    stale: int = 0
+    garbage: int = 0
+    time_jumps: int = 0
+    down_s: float | None = None
+    down_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +39,9 @@ class SourceHealth:
 
     `frames` delivered; `gaps` frames lost before they reached us, None where the camera does not say;
     `serial`, `firmware`, `usb` as the device gives them; `temperature_c` of the ASIC where supported;
-    `details` what else an operator would want to read.
+    `details` what else an operator would want to read; `depth_unit_m` and `options` (by name) as the camera
+    holds them; `metadata` whether frames carry the camera's own count (without it lost frames can't be
+    seen), None where no frame has come or there is no camera; `care` where somebody looks after it.
     """
 
     frames: int
@@ -30,6 +51,10 @@ class SourceHealth:
     usb: str | None = None
     temperature_c: float | None = None
     details: dict[str, str] = field(default_factory=dict)
+    depth_unit_m: float | None = None
+    options: dict[str, float] = field(default_factory=dict)
+    metadata: bool | None = None
+    care: CareCounts | None = None
 
 
 class FrameSource(ABC):
@@ -64,6 +89,13 @@ class FrameSource(ABC):
     @abstractmethod
     def health(self) -> SourceHealth:
         """How the source feels now; may be called from another thread."""
+
+    def reset(self) -> bool:
+        """Reset the hardware, between `close` and `open`; False where there is none that could be reset.
+
+        Raises `CameraError` where there is, and it fails.
+        """
+        return False
 
     def __enter__(self) -> Self:
         self.open()

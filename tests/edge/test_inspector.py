@@ -196,6 +196,14 @@ def test_depth_that_is_all_missing_is_no_pass(calibrated: Inspector) -> None:
     assert "only 0 pixels" in result.detail
 
 
+def test_a_stale_frame_of_a_good_part_is_no_pass(calibrated: Inspector) -> None:
+    assert calibrated.inspect(frame_of(1)).outcome is Outcome.PASS
+    inspection = calibrated.inspect(replace(frame_of(1), stale="it is 3 s old"))
+    assert (inspection.outcome, inspection.reason) == (Outcome.NO_DECISION, "stale_frame")
+    assert inspection.detail == "it is 3 s old"
+    assert inspection.score is None
+
+
 def test_without_calibration_there_is_a_score_and_no_verdict(tmp_path: Path) -> None:
     frame = frame_of(0)
     result = inspector(tmp_path / "b", threshold=None).inspect(frame)
