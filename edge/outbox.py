@@ -23,7 +23,7 @@ from edge.clock import utc_now
 from edge.errors import OutboxDamaged, OutboxError, OutboxFull
 from edge.messages import PictureInfo, Verdict
 from edge.outbox_config import OutboxConfig
-from edge.outbox_database import Database, set_aside
+from edge.outbox_database import DATABASE_NAME, PICTURES_NAME, Database, set_aside
 from edge.outbox_pictures import PictureStore, acknowledge_pictures, requeue_pictures
 from edge.outbox_records import (
     OutboxStatus,
@@ -46,12 +46,9 @@ from edge.outbox_rows import (
 from edge.outbox_salvage import salvage
 from edge.outbox_space import Ballast, free_bytes, lock_folder
 
-__all__ = ["DATABASE_NAME", "PICTURES_NAME", "REPLAY_MAX", "Outbox"]
+__all__ = ["REPLAY_MAX", "Outbox"]
 
 _log = logging.getLogger(__name__)
-
-DATABASE_NAME = "outbox.db"
-PICTURES_NAME = "pictures"
 
 REPLAY_MAX = 10_000
 """More in one go would keep verdicts that are being made from being committed."""

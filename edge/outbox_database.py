@@ -12,7 +12,18 @@ from edge.clock import utc_now
 from edge.errors import OutboxDamaged, OutboxForeign, OutboxFull, OutboxUnwritable
 from edge.outbox_space import free_bytes, sync_folder
 
-__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "Database", "explained", "set_aside"]
+__all__ = [
+    "APPLICATION_ID",
+    "DATABASE_NAME",
+    "PICTURES_NAME",
+    "SCHEMA_VERSION",
+    "Database",
+    "explained",
+    "set_aside",
+]
+
+DATABASE_NAME = "outbox.db"
+PICTURES_NAME = "pictures"
 
 APPLICATION_ID = 0x45494F42
 """`EIOB` in the file's header: this file is an outbox of edge-inspect."""
@@ -41,6 +52,7 @@ CREATE TABLE verdict (
 CREATE INDEX verdict_waiting ON verdict (replayed, position) WHERE acknowledged_run_ns IS NULL;
 CREATE INDEX verdict_acknowledged ON verdict (acknowledged_run_ns) WHERE acknowledged_run_ns IS NOT NULL;
 CREATE INDEX verdict_created ON verdict (created_us);
+CREATE INDEX verdict_outcome ON verdict (outcome, position);
 CREATE TABLE trigger_in_hand (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     trigger_id TEXT NOT NULL UNIQUE,
