@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edge.errors import BundleCorrupt
-from edge.sealed import file_sha256, plain_data, read_sealed, seal, write_atomically
+from edge.errors import BundleCorrupt, FileTooLarge
+from edge.sealed import MAX_SEALED_BYTES, file_sha256, plain_data, read_sealed, seal, write_atomically
 
 TEXT = "schema_version: 1\nproduct: Schraube M8 × 40\nthreshold: 0.25\n"
 SEALED = seal(TEXT).encode()
@@ -168,3 +168,22 @@ def test_yaml_that_is_no_plain_data_is_a_sentence_and_runs_nothing(
 def test_any_text_is_data_or_a_value_error(text: str) -> None:
     with contextlib.suppress(ValueError):
         plain_data(text)
+
+
+@pytest.mark.parametrize(
+    "number", ["1:" * 60_000 + "1", "9" * 120_000, "1." + "1" * 120_000, "0x" + "f" * 120_000]
+)
+def test_a_number_that_takes_longer_to_read_than_to_write_is_refused(number: str) -> None:
+    with pytest.raises(ValueError, match="it holds a number of 12000"):
+        plain_data(f"a: {number}")
+
+
+def test_ordinary_numbers_are_read() -> None:
+    text = "[1, -2, 0x10, 1.5, 1e400, .inf, 1:30, 18446744073709551616]"
+    assert plain_data(text) == [1, -2, 16, 1.5, "1e400", float("inf"), 90, 2**64]
+
+
+def test_a_sealed_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text(seal("a: " + "x" * MAX_SEALED_BYTES))
+    with pytest.raises(FileTooLarge, match=str(MAX_SEALED_BYTES)):
+        read_sealed(tmp_path / "f")
