@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -14,10 +12,13 @@ from rich.console import Console
 
 from edge.errors import EdgeError
 from edge.inspection import Outcome
+from edge.logs import set_up_logging, stderr_is_the_journal
 
 __all__ = ["OUTCOME_STYLES", "ended_by_errors", "run_command", "set_up_logging"]
 
 _Result = TypeVar("_Result")
+
+_log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 
@@ -28,15 +29,6 @@ OUTCOME_STYLES = {
     Outcome.ERROR: "bold magenta",
 }
 """How rich shows each outcome."""
-
-# systemd reads a syslog level in angle brackets from the start of a line (sd-daemon(3)).
-_JOURNAL_LEVELS = {
-    logging.CRITICAL: 2,
-    logging.ERROR: 3,
-    logging.WARNING: 4,
-    logging.INFO: 6,
-    logging.DEBUG: 7,
-}
 
 
 def run_command(work: Callable[[], _Result]) -> _Result:
@@ -55,40 +47,12 @@ def ended_by_errors() -> Iterator[None]:
     try:
         yield
     except EdgeError as error:
+        if stderr_is_the_journal():
+            _log.error("%s", error, extra={"exit_code": error.exit_code})
+            raise typer.Exit(error.exit_code) from error
         console = Console(stderr=True, soft_wrap=True, highlight=False)
         console.print("error:", style="bold red", end=" ")
         console.print(str(error), markup=False)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
-
-
-class _JournalFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        level = _JOURNAL_LEVELS.get(record.levelno, 6)
-        # A prefix for each line: the journal takes lines, not messages.
-        return "\n".join(f"<{level}>{line}" for line in super().format(record).splitlines())
-
-
-def set_up_logging(verbose: bool = False) -> None:
-    """Log to stderr: with levels that the journal understands under systemd, with times elsewhere."""
-    handler = logging.StreamHandler(sys.stderr)
-    if _stderr_is_the_journal():
-        handler.setFormatter(_JournalFormatter("%(name)s: %(message)s"))
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.DEBUG if verbose else logging.INFO)
-
-
-def _stderr_is_the_journal() -> bool:
-    """JOURNAL_STREAM names device and inode of the journal's socket; children inherit it elsewhere too."""
-    named = os.environ.get("JOURNAL_STREAM")
-    if not named:
-        return False
-    try:
-        status = os.fstat(sys.stderr.fileno())
-    except (OSError, ValueError):  # stderr is closed, or no file
-        return False
-    return named == f"{status.st_dev}:{status.st_ino}"
