@@ -140,5 +140,5 @@ def show_summary(console: Console, summary: Summary) -> None:
 
 
 def _of(found: Found) -> str:
-    share = f" ({found.found / found.shown:.0%})" if found.shown >= 20 else ""
+    share = f" ({found.found / found.shown:.1%})" if found.shown >= 20 else ""
     return f"{found.found}/{found.shown}{share}"
