@@ -175,13 +175,13 @@ class HealthReporter:
             last_frame_age_s=self._tally.last_frame_age_s,
             details=health.details,
             metadata=health.metadata,
-            attempts=care and care.attempts,
-            resets=care and care.resets,
-            stale_frames=care and care.stale,
-            garbage_frames=care and care.garbage,
-            time_jumps=care and care.time_jumps,
-            down_s=care and care.down_s,
-            down_reason=care and care.down_reason,
+            attempts=None if care is None else care.attempts,
+            resets=None if care is None else care.resets,
+            stale_frames=None if care is None else care.stale,
+            garbage_frames=None if care is None else care.garbage,
+            time_jumps=None if care is None else care.time_jumps,
+            down_s=None if care is None else care.down_s,
+            down_reason=None if care is None else care.down_reason,
         )
 
 
