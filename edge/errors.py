@@ -14,6 +14,7 @@
     │   ├── CameraReplaced                   another camera than the one that the rig began with
     │   ├── DepthUnitWrong                   depth is counted in another unit than before, or than expected
     │   ├── CameraViewChanged                other intrinsics than before
+    │   ├── CameraAway                       no frame for now: it is being looked after, read again
     │   ├── CameraHung                       its driver does not return: only a new process gets it back
     │   ├── RecordingCorrupt                 a recording does not hold what it says it holds
     │   └── CaptureError                     a folder of images does not fit together
@@ -51,6 +52,10 @@
     ├── TriggerError                    14   the rig can't hear what triggers it
     │   └── TriggerRefused                   this one is not taken; who fired it is told
     ├── ThreadHung                      15   a thread makes no progress: only a new process does
+    ├── RecipeError                     16   a recipe can't be taken; the one that runs goes on
+    │   ├── RecipeUnknown                    the rig's YAML has none of this name
+    │   ├── RecipeUnfit                      its model computes something else here, or decides nothing
+    │   └── RecipeOvertaken                  somebody asked for another one meanwhile
     └── (workstation)
         ├── DatasetError                 8   what lies on disk is not the data set it should be
         ├── TrainingError                9   a NaN, an empty mask, a checkpoint that does not fit
@@ -77,6 +82,7 @@ __all__ = [
     "BundleError",
     "BundleInvalid",
     "CalibrationError",
+    "CameraAway",
     "CameraError",
     "CameraFrozen",
     "CameraHung",
@@ -109,6 +115,10 @@ __all__ = [
     "OutboxUnwritable",
     "PathEscapes",
     "PickleRefused",
+    "RecipeError",
+    "RecipeOvertaken",
+    "RecipeUnfit",
+    "RecipeUnknown",
     "RecordingCorrupt",
     "RejectError",
     "RunnerError",
@@ -178,6 +188,10 @@ class DepthUnitWrong(CameraError):
 
 class CameraViewChanged(CameraError):
     """The camera's intrinsics are not those that it had before."""
+
+
+class CameraAway(CameraError):
+    """The camera gives no frame for now and is being opened again; its `__cause__` is why."""
 
 
 class CameraHung(CameraError):
@@ -338,6 +352,24 @@ class TriggerError(EdgeError):
 
 class TriggerRefused(TriggerError):
     """A trigger was not taken, and gets no verdict."""
+
+
+class RecipeError(EdgeError):
+    """A recipe can't be taken."""
+
+    exit_code = 16
+
+
+class RecipeUnknown(RecipeError):
+    """The rig's YAML has no recipe of this name."""
+
+
+class RecipeUnfit(RecipeError):
+    """The recipe's model does not compute what it did on the workstation, or would decide nothing."""
+
+
+class RecipeOvertaken(RecipeError):
+    """Another recipe was asked for while this one was being loaded."""
 
 
 class ThreadHung(EdgeError):

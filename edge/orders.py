@@ -284,11 +284,13 @@ class OrderDesk:
     def _forget_old(self) -> None:
         """Under the lock: what was answered long ago; what is not answered yet is never forgotten."""
         limit_ns = time.monotonic_ns() - round(_REMEMBERED_S * 1e9)
-        for key in list(self._entries):
-            entry = self._entries[key]
+        for _ in range(len(self._entries)):
+            key, entry = next(iter(self._entries.items()))
             if len(self._entries) < _REMEMBERED and entry.taken_ns >= limit_ns:
                 return
-            if entry.answer is not None:
+            if entry.answer is None:
+                self._entries.move_to_end(key)
+            else:
                 del self._entries[key]
 
 

@@ -156,10 +156,17 @@ def _locate(loc: Sequence[str | int], document: _Document, schema: _Schema) -> t
         holder = place
         at = (*at, part)
         place = _resolved(
-            place.get("items", {}) if isinstance(part, int) else place.get("properties", {}).get(part, {}),
+            place.get("items", {}) if isinstance(part, int) else _member(place, part),
             definitions,
         )
     return at, place if "discriminator" in place else holder
+
+
+def _member(place: _Schema, key: str) -> _Schema:
+    """The schema of a mapping's member; in a mapping of names all have the same."""
+    named: _Schema = place.get("properties", {}).get(key, {})
+    others = place.get("additionalProperties")
+    return named or (others if isinstance(others, dict) else {})
 
 
 def _resolved(schema: _Schema, definitions: Mapping[str, Any]) -> _Schema:
@@ -215,6 +222,11 @@ def _anchored(model: _Model, folder: Path) -> _Model:
             changes[name] = Path(os.path.normpath(folder / value.expanduser()))
         elif isinstance(value, BaseModel):
             changes[name] = _anchored(value, folder)
+        elif isinstance(value, dict):
+            changes[name] = {
+                key: _anchored(item, folder) if isinstance(item, BaseModel) else item
+                for key, item in value.items()
+            }
         elif isinstance(value, tuple):
             changes[name] = tuple(
                 _anchored(item, folder)

@@ -1,0 +1,172 @@
+"""From a recipe's name to a model that is ready to inspect with, verified and tried."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from edge.bundle import Bundle, load_bundle
+from edge.calibration import CALIBRATION_FILE, parse_calibration, read_sealed_calibration
+from edge.clock import Session
+from edge.config import PicturesConfig, RigConfig
+from edge.errors import CalibrationError, RecipeUnfit, RecipeUnknown
+from edge.inspection import Inspection
+from edge.inspector import Inspector
+from edge.pictures import pictures_of
+from edge.publisher import Picture
+from edge.recipe_config import RecipeBook, RecipeConfig
+from edge.runtime import Runner, check_backend, runner_for
+from edge.runtime.tensorrt.progress import BuildProgress
+from edge.selftest import run_sample
+from edge.trial import try_stages
+from edge.trigger import trigger_from_config
+from edge.verdict import Provenance
+from edge.work.model import Model
+
+__all__ = ["LoadedRecipe", "RecipeLoader", "VerifiedRecipe"]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedRecipe:
+    """A recipe whose bundle was verified, with the threshold that it is to use; two that are equal inspect
+    alike.
+    """
+
+    name: str
+    config: RecipeConfig
+    bundle: Bundle
+    job_id: str | None
+    pictures: PicturesConfig
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedRecipe:
+    """A recipe in memory; `closed` is set once its model has been freed."""
+
+    verified: VerifiedRecipe
+    model: Model
+    closed: threading.Event
+
+    @property
+    def name(self) -> str:
+        return self.verified.name
+
+
+class RecipeLoader:
+    """Loads recipes as one configuration of the rig has them; any thread may, one at a time."""
+
+    def __init__(self, config: RigConfig, session: Session) -> None:
+        self.config = config
+        self.book: RecipeBook = config.recipe_book()
+        self._session = session
+
+    def verify(self, name: str) -> VerifiedRecipe:
+        """Read a recipe's bundle, whole; nothing of it is run.
+
+        Raises `RecipeUnknown`, `ConfigError` (a key can't be read), and what `load_bundle` raises; and
+        `CalibrationError` where another calibration or threshold does not fit the bundle.
+        """
+        recipe = self.book.recipes.get(name)
+        if recipe is None:
+            raise RecipeUnknown(f"no recipe {name!r}; there are {', '.join(self.book.names)}")
+        bundle = load_bundle(recipe.bundle, self.config.read_trusted_keys())
+        return VerifiedRecipe(
+            name, recipe, _calibrated(name, bundle, recipe), self.config.job_id, self.config.pictures
+        )
+
+    def load(
+        self,
+        verified: VerifiedRecipe,
+        *,
+        progress: BuildProgress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> LoadedRecipe:
+        """Make a runner for it (engines are built where they are missing), and try it on a golden sample.
+
+        Raises `RunnerError` or `BundleError` where its stages can't be run, `RecipeUnfit` where they don't
+        give what they gave on the workstation, `TriggerError`, `ConfigError`; then nothing of it is left in
+        memory.
+        """
+        bundle, config = verified.bundle, self.config
+        check_backend(bundle, config.runtime)
+        trigger = trigger_from_config(verified.config.trigger, bundle.manifest.preprocessing.foreground)
+        if config.runtime.backend == "onnx":
+            try_stages(bundle)
+        runner = runner_for(bundle, config.runtime, progress=progress, cancelled=cancelled)
+        try:
+            _try_golden(bundle, runner)
+        except BaseException:
+            runner.close()
+            raise
+        closed = threading.Event()
+
+        def close() -> None:
+            try:
+                runner.close()
+            finally:
+                closed.set()
+
+        model = Model(
+            inspector=Inspector(bundle, runner),
+            trigger=trigger,
+            pictures=_picture_maker(verified.pictures),
+            provenance=self._provenance(bundle),
+            close=close,
+        )
+        return LoadedRecipe(verified, model, closed)
+
+    def _provenance(self, bundle: Bundle) -> Provenance:
+        calibration = bundle.calibration
+        return Provenance(
+            session=self._session,
+            product=bundle.product,
+            method=bundle.method,
+            model_sha256=bundle.model_sha256,
+            calibration_id=calibration.calibration_id if calibration else None,
+            threshold_provisional=calibration.provisional if calibration else None,
+            job_id=self.config.job_id,
+            # A recording or a folder shows parts that were real once: they must not count as parts of today.
+            is_simulated=self.config.camera.source != "live",
+        )
+
+
+def _calibrated(name: str, bundle: Bundle, recipe: RecipeConfig) -> Bundle:
+    """The bundle with the calibration and the threshold that the recipe has of its own."""
+    if recipe.calibration is not None:
+        sealed = read_sealed_calibration(recipe.calibration)
+        if sealed is None:
+            raise CalibrationError(
+                f"recipe {name}: {recipe.calibration} holds no {CALIBRATION_FILE}; check the path, or leave "
+                "it out to use the bundle's"
+            )
+        calibration = parse_calibration(sealed[0], recipe.calibration, bundle.model_sha256)
+        bundle = replace(bundle, calibration=calibration, calibration_sha256=sealed[1])
+    if recipe.threshold is None:
+        return bundle
+    if bundle.calibration is None:
+        raise CalibrationError(
+            f"recipe {name}: sets a threshold of {recipe.threshold:g} for {bundle.path}, which has no "
+            "calibration; calibrate it on good parts of this rig, then overrule what was found"
+        )
+    overruled = bundle.calibration.model_copy(
+        update={
+            "threshold": recipe.threshold,
+            "provisional": True,  # whatever guarantee there was, was for the other number
+            "calibration_id": f"{bundle.calibration.calibration_id}+rig",
+        }
+    )
+    return replace(bundle, calibration=overruled)
+
+
+def _try_golden(bundle: Bundle, runner: Runner) -> None:
+    for path in bundle.golden_files()[:1]:
+        result = run_sample(bundle, runner, path)
+        if result.problem is not None:
+            raise RecipeUnfit(
+                f"{bundle.path}: golden sample {result.name}: {result.problem}; see `edge-doctor --selftest`"
+            )
+
+
+def _picture_maker(config: PicturesConfig) -> Callable[[Inspection], Sequence[Picture]]:
+    return lambda inspection: pictures_of(inspection, config)

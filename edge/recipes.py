@@ -1,0 +1,320 @@
+"""Goes over from recipe to recipe while the rig inspects: by command, by schedule, by a changed YAML."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from edge.clock import Session, clock_synced, utc_now
+from edge.errors import EdgeError, RecipeOvertaken, RecipeUnfit
+from edge.order_messages import RecipeRefusal, RecipeState, RunningRecipe
+from edge.reasons import reason_of
+from edge.recipe_loading import LoadedRecipe, RecipeLoader, VerifiedRecipe
+from edge.recipe_memory import RecipeMemory, Remembered
+from edge.runtime.tensorrt.progress import BuildProgress
+from edge.schedule import Schedule
+from edge.work.model import Model
+
+__all__ = ["RecipeKeeper", "Reloaded", "Settled"]
+
+_log = logging.getLogger(__name__)
+
+_LOOK_S = 1.0
+"""How often the clock is looked at: whoever sets it is not waited for."""
+
+_WAITING_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """A configuration to go over to, and what `Settled` is to say of it."""
+
+    loader: RecipeLoader
+    applied: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How a request ended: `recipe` runs now; `error` is why it was refused, None where it was not."""
+
+    recipe: str
+    error: EdgeError | None = None
+    note: Literal["already_running", "not_remembered"] | None = None
+    reloaded: Reloaded | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """To go over to a recipe (a name), or to another configuration."""
+
+    wanted: str | Callable[[RecipeLoader], Reloaded]
+    settled: Callable[[Settled], None]
+
+
+class RecipeKeeper:
+    """Loads the next recipe on a thread of its own, while the one that runs goes on.
+
+    `exchange` gives the rig another model: it returns once the next part will be inspected by that, or
+    raises an `EdgeError`; the old model is closed when its last part is through, and until then nothing else
+    is loaded: there are never more than two models in memory. What can't be taken is refused, and changes
+    nothing. `on_state` is told of every change. `progress` hears how far engines are.
+
+    A switch that is asked for while another is being loaded overtakes it.
+    """
+
+    def __init__(
+        self,
+        loader: RecipeLoader,
+        running: LoadedRecipe,
+        *,
+        exchange: Callable[[Model], None],
+        session: Session,
+        memory: RecipeMemory,
+        remembered: Remembered | None = None,
+        on_state: Callable[[RecipeState], None] = lambda state: None,
+        progress: BuildProgress | None = None,
+        carrying: Callable[[], AbstractContextManager[None]] = nullcontext,
+        now: Callable[[], datetime] = utc_now,
+        synced: Callable[[], bool | None] = clock_synced,
+    ) -> None:
+        self._loader = loader
+        self._running = running
+        self._exchange = exchange
+        self._session = session
+        self._memory = memory
+        self._on_state = on_state
+        self._progress = progress
+        self._carrying = carrying
+        self._now = now
+        self._synced = synced
+        self._since = now()
+        # None: the schedule was never looked at, and what it says for now is to be done.
+        self._handled = remembered.since if remembered is not None else None
+        self._schedule = _schedule_of(loader)
+        self._loading: str | None = None
+        self._refused: RecipeRefusal | None = None
+        self._leaving: LoadedRecipe | None = None
+        self._changed = threading.Condition()
+        self._requests: deque[_Request] = deque()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="recipes", daemon=True)
+
+    @property
+    def running(self) -> LoadedRecipe:
+        """The recipe by which the next part is inspected."""
+        return self._running
+
+    def start(self) -> None:
+        """Begin to take requests, and to follow the schedule."""
+        self._on_state(self.state())
+        self._thread.start()
+
+    def close(self, timeout_s: float) -> bool:
+        """Take no more requests and give up what is being loaded; whether it ended within `timeout_s`.
+
+        Requests that wait are not settled any more.
+        """
+        with self._changed:
+            self._stopping = True
+            self._requests.clear()
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def switch(self, name: str, settled: Callable[[Settled], None]) -> None:
+        """Ask for a recipe; `settled` is called on the keeper's thread. From any thread."""
+        self._ask(_Request(name, settled))
+
+    def reload(
+        self, reloaded: Callable[[RecipeLoader], Reloaded], settled: Callable[[Settled], None]
+    ) -> None:
+        """Ask for another configuration: `reloaded` makes it from the present one, on the keeper's thread.
+
+        All its recipes must verify. The one that runs is loaded anew where it changed; where it is gone
+        from the book, the book's first one takes its place.
+        """
+        self._ask(_Request(reloaded, settled))
+
+    def state(self) -> RecipeState:
+        """What runs, and what is to come; from any thread."""
+        running, verified = self._running, self._running.verified
+        calibration = verified.bundle.calibration
+        occasion = None
+        if self._schedule is not None and self._may_follow():
+            occasion = self._schedule.following(self._now())
+        return RecipeState(
+            running=RunningRecipe(
+                name=running.name,
+                product=verified.bundle.product,
+                method=verified.bundle.method,
+                model_sha256=verified.bundle.model_sha256,
+                calibration_id=None if calibration is None else calibration.calibration_id,
+                threshold=None if calibration is None else calibration.threshold,
+                trigger=verified.config.trigger.kind,
+                since=self._since,
+            ),
+            loading=self._loading,
+            refused=self._refused,
+            next_name=None if occasion is None else occasion.recipe,
+            next_at=None if occasion is None else occasion.at,
+            names=self._loader.book.names,
+            creation_time=self._now(),
+            epoch=self._session.epoch,
+            boot_id=self._session.boot_id,
+        )
+
+    # -- the keeper's thread -----------------------------------------------------------------------
+
+    def _ask(self, request: _Request) -> None:
+        with self._changed:
+            full = len(self._requests) >= _WAITING_MAX
+            if not full:
+                self._requests.append(request)
+                self._changed.notify_all()
+        if full:
+            text = f"{_WAITING_MAX} requests wait already; wait for their answers"
+            request.settled(Settled(self._running.name, RecipeOvertaken(text)))
+
+    def _run(self) -> None:
+        with self._carrying():
+            while not self._stopping:
+                self._follow_schedule()
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopping or bool(self._requests), _LOOK_S)
+                    request = self._requests.popleft() if self._requests else None
+                if request is not None and not self._stopping:
+                    self._serve(request)
+
+    def _serve(self, request: _Request) -> None:
+        wanted = request.wanted
+        try:
+            if isinstance(wanted, str):
+                note = self._go_over(wanted, self._loader)
+                settled = Settled(self._running.name, note=note)
+            else:
+                settled = self._take_over(wanted(self._loader))
+        except EdgeError as error:
+            name = wanted if isinstance(wanted, str) else self._running.name
+            self._note_refusal(name, error)
+            settled = Settled(self._running.name, error)
+        if not self._stopping or settled.error is None:
+            request.settled(settled)
+
+    def _take_over(self, reloaded: Reloaded) -> Settled:
+        loader = reloaded.loader
+        for name in loader.book.names:
+            loader.verify(name)
+        name = self._running.name if self._running.name in loader.book.recipes else loader.book.first
+        note = self._go_over(name, loader)
+        changed = loader.book.schedule != self._loader.book.schedule
+        self._loader = loader
+        if changed:
+            self._schedule = _schedule_of(loader)
+            # What the new schedule says for now is done, too: somebody has just asked for it.
+            self._handled = None
+        self._on_state(self.state())
+        return Settled(name, note=None if note == "already_running" else note, reloaded=reloaded)
+
+    def _follow_schedule(self) -> None:
+        if self._schedule is None or not self._may_follow():
+            return
+        occasion = self._schedule.due(self._now(), self._handled)
+        if occasion is None:
+            return
+        self._handled = occasion.at
+        if occasion.recipe == self._running.name:
+            return
+        _log.info("the schedule goes over to recipe %s", occasion.recipe)
+        try:
+            self._go_over(occasion.recipe, self._loader)
+        except EdgeError as error:
+            self._note_refusal(occasion.recipe, error)
+
+    def _may_follow(self) -> bool:
+        schedule = self._loader.book.schedule
+        return schedule is not None and (not schedule.needs_synced_clock or self._synced() is True)
+
+    def _go_over(
+        self, name: str, loader: RecipeLoader
+    ) -> Literal["already_running", "not_remembered"] | None:
+        """Verify, load, exchange, remember. Raises an `EdgeError` with all as it was before."""
+        self._loading = name
+        self._on_state(self.state())
+        try:
+            verified = loader.verify(name)
+            if verified == self._running.verified:
+                return "already_running"
+            if verified.bundle.calibration is None:
+                raise RecipeUnfit(
+                    f"recipe {name}: {verified.bundle.path} has no calibration, and would decide nothing; "
+                    "calibrate it on good parts of this rig"
+                )
+            self._exchange_for(self._load(verified, loader))
+        finally:
+            self._loading = None
+            self._on_state(self.state())
+        return self._remember(name)
+
+    def _load(self, verified: VerifiedRecipe, loader: RecipeLoader) -> LoadedRecipe:
+        self._wait_for_room()
+        self._check_overtaken(verified.name)
+        loaded = loader.load(verified, progress=self._progress, cancelled=self._is_overtaken)
+        try:
+            self._check_overtaken(verified.name)
+        except RecipeOvertaken:
+            loaded.model.close()
+            raise
+        return loaded
+
+    def _exchange_for(self, loaded: LoadedRecipe) -> None:
+        before = self._running
+        try:
+            self._exchange(loaded.model)
+        except EdgeError:
+            loaded.model.close()
+            raise
+        self._leaving, self._running = before, loaded
+        self._since, self._refused = self._now(), None
+        bundle = loaded.verified.bundle
+        _log.info("recipe %s runs: %s, model %s", loaded.name, bundle.product, bundle.model_sha256[:12])
+
+    def _wait_for_room(self) -> None:
+        """Until the model before the present one has been freed."""
+        leaving = self._leaving
+        while leaving is not None and not leaving.closed.wait(_LOOK_S):
+            self._check_overtaken("the next")
+        self._leaving = None
+
+    def _is_overtaken(self) -> bool:
+        with self._changed:
+            return self._stopping or any(isinstance(request.wanted, str) for request in self._requests)
+
+    def _check_overtaken(self, name: str) -> None:
+        if self._is_overtaken():
+            why = "the rig stops" if self._stopping else "another recipe was asked for meanwhile"
+            raise RecipeOvertaken(f"recipe {name} was not loaded: {why}")
+
+    def _remember(self, name: str) -> Literal["not_remembered"] | None:
+        try:
+            self._memory.remember(name, self._since)
+        except OSError as error:
+            _log.error("recipe %s runs, but will not after a restart: it can't be noted (%s)", name, error)
+            return "not_remembered"
+        return None
+
+    def _note_refusal(self, name: str, error: EdgeError) -> None:
+        _log.error("recipe %s is refused, %s goes on: %s", name, self._running.name, error)
+        self._refused = RecipeRefusal(name=name, reason=reason_of(error), detail=str(error), at=self._now())
+        self._on_state(self.state())
+
+
+def _schedule_of(loader: RecipeLoader) -> Schedule | None:
+    return None if loader.book.schedule is None else Schedule(loader.book.schedule)
