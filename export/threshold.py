@@ -4,23 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from edge.calibration import quantile_rank
 from edge.errors import VerificationFailed
 
-__all__ = ["score_spread", "shipped_scores"]
-
-_LEAST_SHARE = 0.01
-
-
-def score_spread(good_scores: Mapping[str, float]) -> float:
-    """What a difference of scores is measured in: the standard deviation of the good parts' scores.
-
-    Of a few parts it may come out as next to nothing; it counts at least as 1 % of their median.
-    """
-    values = np.array(list(good_scores.values()), np.float64)
-    return max(float(values.std()), _LEAST_SHARE * abs(float(np.median(values))), 1e-12)
+__all__ = ["shipped_scores"]
 
 
 def shipped_scores(

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge.bundle import Precision
+from edge.selftest import TOLERANCES
 
 __all__ = [
     "VERIFICATION_FILE",
@@ -29,18 +30,21 @@ class _Frozen(BaseModel):
 
 class Tolerance(_Frozen):
     """Bounds of a precision: of a tensor's error in its own standard deviations, and of the score's drift in
-    standard deviations of the good parts' scores."""
+    its margin (see `ScoreCheck`)."""
 
     tensor: float = Field(gt=0)
     score: float = Field(gt=0)
 
 
 class Tolerances(_Frozen):
-    """Bounds for each precision; docs/export.md gives the reason of each."""
+    """Bounds for each precision; docs/export.md gives the reason of each.
 
-    fp32: Tolerance = Tolerance(tensor=1e-3, score=1e-3)
-    fp16: Tolerance = Tolerance(tensor=0.05, score=0.05)
-    int8: Tolerance = Tolerance(tensor=1.0, score=0.5)
+    A tensor's are those of the self-test on the device: it leaves no less room than the workstation.
+    """
+
+    fp32: Tolerance = Tolerance(tensor=TOLERANCES["fp32"], score=1e-3)
+    fp16: Tolerance = Tolerance(tensor=TOLERANCES["fp16"], score=0.1)
+    int8: Tolerance = Tolerance(tensor=TOLERANCES["int8"], score=0.5)
 
     def of(self, precision: Precision) -> Tolerance:
         """The bounds of one precision."""
@@ -94,7 +98,9 @@ class SampleCheck(_Frozen):
 class ScoreCheck(_Frozen):
     """The scores of all samples at the bundle's threshold.
 
-    `spread` is the standard deviation of the scores of the good parts held out, by torch. A sample is on
+    `spread` is the standard deviation of the scores of the good parts held out, by torch. `drift` is the
+    largest difference of a sample's score; `drift_of_margin` the largest in that sample's margin, which is
+    its distance from the threshold by torch, but at least one spread. A sample is on
     the line where one of its two scores lies within `line` of the threshold. `nearest_pass` and
     `nearest_fail` are how far the nearest sample off the line lies from it, on either side, in spreads: how
     sharp the check was.
@@ -104,7 +110,7 @@ class ScoreCheck(_Frozen):
     spread: float = Field(gt=0)
     line: float = Field(gt=0)
     drift: float = Field(ge=0)
-    drift_of_spread: float = Field(ge=0)
+    drift_of_margin: float = Field(ge=0)
     tolerance: float = Field(gt=0)
     nearest_pass: float | None
     nearest_fail: float | None
@@ -155,10 +161,10 @@ class Verification(_Frozen):
         if broken:
             found.append(f"the score of {', '.join(broken)} is not finite")
         scores = self.scores
-        if scores.drift_of_spread > scores.tolerance:
+        if scores.drift_of_margin > scores.tolerance:
             found.append(
-                f"a score drifts by {scores.drift:.3g}, {scores.drift_of_spread:.2g} standard deviations of "
-                f"the good parts' scores, allowed {scores.tolerance:g}"
+                f"scores drift by up to {scores.drift:.3g}, one by {scores.drift_of_margin:.2g} of its "
+                f"margin, allowed {scores.tolerance:g}"
             )
         found += [
             f"{sample.name} gets another verdict: score {sample.onnx_score}, by torch {sample.torch_score}, "

@@ -25,7 +25,6 @@ from edge.version import __version__
 from export.adversarial import adversarial_inputs
 from export.lint import Finding, lint_bundle, refuse_errors
 from export.ranges import check_fp16_ranges
-from export.threshold import score_spread
 from export.verification import (
     Range,
     SampleCheck,
@@ -36,7 +35,7 @@ from export.verification import (
     Verification,
 )
 from train.checkpoint import RunInfo, load_log, load_model
-from train.golden import GoldenSample, load_golden
+from train.golden import GoldenSample, load_golden, score_spread
 from train.good_parts import Progress
 from train.model import AnomalyModel, torch_tensors
 
@@ -208,7 +207,14 @@ def verified(
     spread = score_spread(good_scores)
     line = LINE_OF_SPREAD * spread
     samples = tuple(_sample_check(row, threshold, line) for row in measured.samples)
-    drift = measured.drift
+    drift_of_margin = max(
+        (
+            abs(row.by_onnx - row.by_torch) / max(spread, abs(row.by_torch - threshold))
+            for row in measured.samples
+            if math.isfinite(row.by_onnx)
+        ),
+        default=0.0,
+    )
     off = [(sample.torch_score - threshold) / spread for sample in samples if sample.verdict != "on the line"]
     return Verification(
         product=manifest.product,
@@ -233,8 +239,8 @@ def verified(
             threshold=threshold,
             spread=spread,
             line=line,
-            drift=drift,
-            drift_of_spread=drift / spread,
+            drift=measured.drift,
+            drift_of_margin=drift_of_margin,
             tolerance=tolerances.of(precision).score,
             nearest_pass=min((-margin for margin in off if margin <= 0), default=None),
             nearest_fail=min((margin for margin in off if margin > 0), default=None),

@@ -34,6 +34,7 @@ __all__ = [
     "choose_golden",
     "load_golden",
     "packed_golden",
+    "score_spread",
 ]
 
 GOLDEN_FILE = "golden.npz"
@@ -41,12 +42,18 @@ GOLDEN_FILE = "golden.npz"
 NEAR_PARTS = 8
 """Good parts nearest in rank to the threshold."""
 
+NEAR_SPREADS = 0.5
+MOST_NEAR_PARTS = 64
+"""All good parts whose score lies so near to the threshold, in standard deviations of all their scores, are
+kept, too, but no more than so many: a score that drifts by less can't move the threshold unseen."""
+
 SPREAD_PARTS = 4
 """Good parts evenly spaced through all scores."""
 
 SEVERITIES = (0.5, 1.0)
 """Each kind of simulated defect, faint and as drawn."""
 
+_LEAST_SHARE = 0.01
 _FOREGROUND, _DEFECTIVE = "foreground", "defective"
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
@@ -87,9 +94,23 @@ def about_the_threshold(scores: Mapping[str, float], false_reject_rate: float) -
     ranked = sorted(scores, key=lambda name: (scores[name], name))
     at = quantile_rank(len(ranked), false_reject_rate) - 1
     by_rank = sorted(range(len(ranked)), key=lambda place: (abs(place - at), place))
-    spread = [place * (len(ranked) - 1) // (SPREAD_PARTS - 1) for place in range(SPREAD_PARTS)]
-    places = dict.fromkeys([*by_rank[:NEAR_PARTS], *spread])  # each once
-    return [ranked[place] for place in places]
+    reach = NEAR_SPREADS * score_spread(scores)
+    near = [
+        place
+        for number, place in enumerate(by_rank[:MOST_NEAR_PARTS])
+        if number < NEAR_PARTS or abs(scores[ranked[place]] - scores[ranked[at]]) <= reach
+    ]
+    through = [place * (len(ranked) - 1) // (SPREAD_PARTS - 1) for place in range(SPREAD_PARTS)]
+    return [ranked[place] for place in dict.fromkeys([*near, *through])]  # each once
+
+
+def score_spread(good_scores: Mapping[str, float]) -> float:
+    """What a difference of scores is measured in: the standard deviation of the good parts' scores.
+
+    Of a few parts it may come out as next to nothing; it counts at least as 1 % of their median.
+    """
+    values = np.array(list(good_scores.values()), np.float64)
+    return max(float(values.std()), _LEAST_SHARE * abs(float(np.median(values))), 1e-12)
 
 
 def _spoiled(good: GoodParts, wanted: frozenset[str], seed: int) -> Iterator[GoldenSample | None]:

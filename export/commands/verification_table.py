@@ -28,8 +28,8 @@ def show_verification(verification: Verification, title: str) -> None:
         "defective golden samples, in standard deviations of what torch gives"
     )
     console.print(
-        f"scores drift by at most {scores.drift_of_spread:.2g} of the good parts' standard deviation "
-        f"(allowed {scores.tolerance:g}); at the threshold {scores.threshold:.6g} "
+        f"scores drift by at most {scores.drift:.2g}, {scores.drift_of_margin:.2g} of their margin ("
+        f"allowed {scores.tolerance:g}); at the threshold {scores.threshold:.6g} "
         f"{len(verification.flipped)} verdicts flip"
     )
     if not verification.defective_samples:

@@ -77,7 +77,7 @@ def test_a_bundle_of_lower_precision_is_verified_linted_and_runs(
     for stage in report.stages:
         for error in stage.outputs.values():
             by_precision[stage.precision] = max(by_precision[stage.precision], error.of_spread)
-    assert by_precision["fp32"] < 1e-4 < by_precision["fp16"] < 0.05
+    assert by_precision["fp32"] < 1e-4 < by_precision["fp16"] < 0.2
     assert request.everywhere == "fp16" or by_precision["fp16"] < by_precision["int8"]
     fp16 = {stage.name for stage in bundle.manifest.stages if stage.precision == "fp16"}
     assert {peak.stage for peak in report.fp16_ranges} == fp16

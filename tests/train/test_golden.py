@@ -17,12 +17,15 @@ from edge.simulation.defects import DEFECTS
 from train.checkpoint import load_log, load_model
 from train.golden import (
     GOLDEN_FILE,
+    MOST_NEAR_PARTS,
     NEAR_PARTS,
+    NEAR_SPREADS,
     SEVERITIES,
     SPREAD_PARTS,
     about_the_threshold,
     load_golden,
     packed_golden,
+    score_spread,
 )
 from train.predictor import cells_by_torch
 
@@ -61,10 +64,13 @@ def test_good_parts_about_the_threshold_are_kept(count: int, per_mille: int) -> 
     at = quantile_rank(count, per_mille / 1000)
     kept = [round(scores[name]) for name in about_the_threshold(scores, per_mille / 1000)]
     assert kept[0] == at
-    assert len(kept) == len(set(kept)) <= NEAR_PARTS + SPREAD_PARTS
+    assert len(kept) == len(set(kept)) <= MOST_NEAR_PARTS + SPREAD_PARTS
     assert {1, count} <= set(kept)  # the lowest and the highest
     near = sorted(range(1, count + 1), key=lambda rank: (abs(rank - at), rank))[:NEAR_PARTS]
     assert set(near) <= set(kept)
+    reach = NEAR_SPREADS * score_spread(scores)
+    within = [rank for rank in range(1, count + 1) if abs(rank - at) <= reach]
+    assert len(within) > MOST_NEAR_PARTS or set(within) <= set(kept)
 
 
 def test_the_same_samples_are_the_same_bytes(tiny_run: Path) -> None:
