@@ -13,7 +13,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveFloat,
-    PositiveInt,
     SecretStr,
     model_validator,
 )
@@ -22,16 +21,28 @@ from typing_extensions import Self
 from edge.camera.config import CameraConfig
 from edge.errors import ConfigError, KeyUnusable
 from edge.outbox_config import OutboxConfig
+from edge.recipe_config import RecipeBook, RecipeConfig, RecipeName, ScheduleConfig
 from edge.reject_config import NoReject, RejectConfig
 from edge.signature import KEY_TEXT, PublicKey, read_public_key
 from edge.strict_yaml import load_strict_yaml
 from edge.topics import RigIdentity
+from edge.trigger_config import (
+    CommandTrigger,
+    EveryFrameTrigger,
+    GpioTrigger,
+    IntervalTrigger,
+    PartPresentTrigger,
+    TriggerConfig,
+)
 
 __all__ = [
     "BrokerConfig",
+    "CommandTrigger",
     "DaemonConfig",
     "EveryFrameTrigger",
+    "GpioTrigger",
     "HealthConfig",
+    "IntervalTrigger",
     "OnnxConfig",
     "PartPresentTrigger",
     "PicturesConfig",
@@ -99,45 +110,6 @@ class TensorRTConfig(_Section):
 
 RuntimeConfig = Annotated[OnnxConfig | TensorRTConfig, Field(discriminator="backend")]
 """What runs the bundle's stages: nothing else ever does in its place."""
-
-
-class EveryFrameTrigger(_Section):
-    """Inspect each frame that the source gives."""
-
-    kind: Literal["every_frame"] = "every_frame"
-
-
-class PartPresentTrigger(_Section):
-    """Inspect once when a part has come to rest under the camera.
-
-    A part is there when the foreground covers at least `min_area_mm2`, and is at rest after
-    `still_frames` frames in which its area changed by no more than `still_area_change` (a fraction) and
-    its centroid moved by no more than `still_move_mm` from one frame to the next. The next part is waited
-    for once the foreground has fallen below `rearm_area_mm2` (half of `min_area_mm2` if not given).
-    """
-
-    kind: Literal["part_present"]
-    min_area_mm2: PositiveFloat
-    still_frames: PositiveInt = 3
-    still_area_change: PositiveFloat = 0.05
-    still_move_mm: PositiveFloat = 1.0
-    rearm_area_mm2: PositiveFloat | None = None
-
-    @property
-    def rearm_below_mm2(self) -> float:
-        return self.min_area_mm2 / 2 if self.rearm_area_mm2 is None else self.rearm_area_mm2
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.rearm_below_mm2 >= self.min_area_mm2:
-            raise ValueError(
-                f"rearm_area_mm2 ({self.rearm_below_mm2:g}) must lie below min_area_mm2 "
-                f"({self.min_area_mm2:g}); otherwise one part is inspected again and again"
-            )
-        return self
-
-
-TriggerConfig = Annotated[EveryFrameTrigger | PartPresentTrigger, Field(discriminator="kind")]
 
 
 class TlsConfig(_Section):
@@ -261,12 +233,16 @@ class DaemonConfig(_Section):
     """Patience and memory of the daemon.
 
     `max_frame_age_s`: an older frame gets no decision; `flush_timeout_s`: how long to wait for
-    acknowledgements at the end; `state_dir`: where the epoch is kept from start to start (systemd's
-    STATE_DIRECTORY if not given).
+    acknowledgements at the end; `hang_timeout_s`: a thread that makes no progress for so long ends the
+    daemon (systemd's watchdog does, where that is sooner); `queue`: how many triggered parts of a live
+    camera may wait to be inspected, one more gets an error at once; `state_dir`: where the epoch is kept
+    from start to start (systemd's STATE_DIRECTORY if not given).
     """
 
     max_frame_age_s: PositiveFloat = 2.0
     flush_timeout_s: PositiveFloat = 10.0
+    hang_timeout_s: float = Field(default=30.0, ge=5, le=3600)
+    queue: int = Field(default=4, ge=1, le=100)
     state_dir: Path | None = None
 
 
@@ -293,12 +269,17 @@ TrustedKey = Annotated[str | Path, BeforeValidator(_key_or_file)]
 class RigConfig(_Section):
     """One rig, whole: who it is, what it looks through, what it runs, whom it tells.
 
-    With `trusted_keys` it takes no bundle but those that one of them signed.
+    What it runs is one `bundle`, with its `trigger`; or several products, as `recipes` by their names, of
+    which `recipe` is the one to begin with and `schedule` says when to go over to which. With
+    `trusted_keys` it takes no bundle but those that one of them signed.
     """
 
     rig: RigIdentity
     camera: CameraConfig
-    bundle: Path
+    bundle: Path | None = None
+    recipes: dict[RecipeName, RecipeConfig] | None = Field(default=None, min_length=1)
+    recipe: RecipeName | None = None
+    schedule: ScheduleConfig | None = None
     trusted_keys: Annotated[tuple[TrustedKey, ...] | None, BeforeValidator(_not_empty)] = None
     job_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     runtime: RuntimeConfig = OnnxConfig()
@@ -309,6 +290,34 @@ class RigConfig(_Section):
     reject: RejectConfig = NoReject()
     health: HealthConfig = HealthConfig()
     daemon: DaemonConfig = DaemonConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.bundle is None) == (self.recipes is None):
+            raise ValueError("give `bundle` for one product, or `recipes` for several; one of the two")
+        if self.recipes is None:
+            for key in ("recipe", "schedule"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} is given without `recipes`; write the bundle as one of them")
+            return self
+        if "trigger" in self.model_fields_set:
+            raise ValueError("trigger belongs to each of `recipes`; move it there")
+        if self.recipe is None and len(self.recipes) > 1:
+            raise ValueError("recipe is missing: the one of `recipes` to begin with")
+        switches = self.schedule.switches if self.schedule is not None else ()
+        for name in (self.recipe, *(switch.recipe for switch in switches)):
+            if name is not None and name not in self.recipes:
+                raise ValueError(f"no recipe is called {name!r}; there are {', '.join(self.recipes)}")
+        return self
+
+    def recipe_book(self) -> RecipeBook:
+        """All that this rig can inspect; a single `bundle` is the one recipe `main`."""
+        if self.recipes is None:
+            if self.bundle is None:
+                raise ConfigError("bundle: is missing; give it, or recipes")
+            only = RecipeConfig(bundle=self.bundle, trigger=self.trigger)
+            return RecipeBook({"main": only}, "main")
+        return RecipeBook(self.recipes, self.recipe or next(iter(self.recipes)), self.schedule)
 
     def read_trusted_keys(self) -> tuple[PublicKey, ...] | None:
         """The keys that a bundle must be signed by, for `load_bundle`; None where any bundle will do.

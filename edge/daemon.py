@@ -1,68 +1,62 @@
 """The daemon: frame → trigger → inspection → verdict → broker, until it is told to stop or the source ends.
 
 It knows none of its parts but by what they promise, so that it runs the same over a D405 and a broker as
-over the fakes of `edge.testing`.
+over the fakes of `edge.testing`. The work is done by the threads of `edge.work`; here they are wired, watched
+and ended.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import logging
-import random
-import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from typing import Protocol
 
 from edge.camera.source import FrameSource
-from edge.clock import clock_synced, utc_now
-from edge.errors import CameraError, CameraLost, CameraStalled, EdgeError, FrameError, GpuLost, RunnerError
-from edge.frame import Frame
+from edge.clock import clock_synced
+from edge.errors import EdgeError, ThreadHung, TriggerRefused
+from edge.event_trigger import EventTrigger, Firing
 from edge.health import HealthReporter, Tally
-from edge.inspection import Durations, Inspection, Outcome
-from edge.messages import MachineState, MachineStateName, Verdict
-from edge.publisher import FlushReport, Picture, Publisher
+from edge.inspection import Outcome
+from edge.messages import MachineStateName, TriggerKind, WorkHealth
+from edge.publisher import FlushReport, Publisher
 from edge.systemd import Notifier
-from edge.verdict import Circumstances, Provenance, error_verdict, verdict_from_inspection
+from edge.verdict import Provenance
+from edge.work.capture import CaptureWorker
+from edge.work.course import Course
+from edge.work.desk import Desk
+from edge.work.handover import Handover
+from edge.work.inspect import InspectionWorker
+from edge.work.job import Failure, Job, job_from_firing
+from edge.work.model import Model
+from edge.work.open_jobs import OpenJobs
+from edge.work.passing import Begun, Finding, Ready, Retire, Said
+from edge.work.prepare import PreparationWorker
+from edge.work.publish import Publication, PublishingWorker
+from edge.work.pulse import Pulse
+from edge.work.settings import DaemonSettings
+from edge.work.worker import Worker
 
-__all__ = ["Daemon", "DaemonSettings", "FrameInspector", "PictureMaker", "RunSummary", "Trigger"]
+__all__ = ["Daemon", "DaemonSettings", "Model", "RunSummary"]
 
 _log = logging.getLogger(__name__)
 
-_BAD_FRAMES_IN_A_ROW = 10  # a camera that gives only broken frames is as good as gone
-_SLICE_S = 0.1  # how long the loop may sleep without looking whether it is to stop
+_LOOK_S = 0.1
+"""How often the threads are looked at."""
+
+_LAST_VERDICTS_S = 1.0
+"""How long the publishing thread may take for what is left, once the others have been given up."""
+
+_STDERR = 2
+"""Where the log goes, whatever has been put in the place of `sys.stderr`."""
+
+_FINDINGS_MAX = 8
+"""How many findings may wait to be published before the inspection waits for that."""
 
 
-class Trigger(Protocol):
-    """Says when to inspect."""
-
-    def due(self, frame: Frame) -> bool:
-        """Whether `frame` is the one to inspect; called once for each frame, in order."""
-
-
-class FrameInspector(Protocol):
-    """Says what it finds in a frame (`edge.inspector.Inspector`)."""
-
-    def inspect(self, frame: Frame) -> Inspection:
-        """Raises `FrameError` or `RunnerError` where it can't."""
-
-
-PictureMaker = Callable[[Inspection], Sequence[Picture]]
-
-
-@dataclass(frozen=True, slots=True)
-class DaemonSettings:
-    """How patient the daemon is; seconds. `disk` is the file system whose free space health tells."""
-
-    frame_timeout_s: float = 5.0
-    max_frame_age_s: float = 2.0
-    flush_timeout_s: float = 10.0
-    health_interval_s: float = 5.0
-    first_backoff_s: float = 0.5
-    last_backoff_s: float = 30.0
-    disk: Path = Path("/")
+_PATIENT = DaemonSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,219 +72,197 @@ class RunSummary:
 
 
 class Daemon:
-    """One rig at work; `run` may be called once.
+    """One rig at work; `run` may be called once, from the thread that is to hear of signals.
 
-    One thread reads, inspects and hands over; `stop` may be called from any thread, or a signal handler.
+    `stop`, `fire` and `exchange` may be called from any thread, `stop` from a signal handler, too. The
+    daemon closes `model` and whatever it is exchanged for.
     """
 
     def __init__(
         self,
         *,
         source: FrameSource,
-        trigger: Trigger,
-        inspector: FrameInspector,
-        pictures: PictureMaker,
+        model: Model,
         publisher: Publisher,
-        provenance: Provenance,
-        settings: DaemonSettings = DaemonSettings(),
+        settings: DaemonSettings = _PATIENT,
         notifier: Notifier | None = None,
         synced: Callable[[], bool | None] = clock_synced,
     ) -> None:
         self._source = source
-        self._trigger = trigger
-        self._inspector = inspector
-        self._pictures = pictures
         self._publisher = publisher
-        self._provenance = provenance
         self._settings = settings
         self._notifier = notifier or Notifier("")
         self._synced = synced
-        # A plain flag: a signal handler that sets an Event can deadlock with the wait that it interrupts.
-        self._stopping = False
+        self._course = Course()
+        self._pulse = Pulse()
         self._tally = Tally()
-        self._seq = 0
-        self._blind = False
+        self._open = OpenJobs()
+        self._frames: Handover[Job | Retire] = Handover(settings.queue)
+        self._prepared: Handover[Ready | Finding | Retire] = Handover(1)
+        self._findings: Handover[Begun | Finding | Said] = Handover(_FINDINGS_MAX)
+        self._desk = Desk(self._findings, self._open, self._tally)
+        self._publication = Publication(
+            source=source,
+            publisher=publisher,
+            session=model.provenance.session,
+            open_jobs=self._open,
+            tally=self._tally,
+            notifier=self._notifier,
+            synced=synced,
+        )
+        self._capture = CaptureWorker(
+            source=source,
+            model=model,
+            outbox=self._frames,
+            desk=self._desk,
+            tally=self._tally,
+            settings=settings,
+            course=self._course,
+            pulse=self._pulse,
+            on_ready=self._notifier.ready,
+        )
+        self._preparation = PreparationWorker(
+            inbox=self._frames,
+            outbox=self._prepared,
+            desk=self._desk,
+            max_frame_age_s=settings.max_frame_age_s,
+            course=self._course,
+            pulse=self._pulse,
+        )
+        self._inspection = InspectionWorker(
+            inbox=self._prepared, desk=self._desk, course=self._course, pulse=self._pulse
+        )
+        self._publishing = PublishingWorker(
+            inbox=self._findings, publication=self._publication, course=self._course, pulse=self._pulse
+        )
+        # In the order in which they end: each when the one before has nothing more for it.
+        self._workers: tuple[Worker, ...] = (
+            self._capture,
+            self._preparation,
+            self._inspection,
+            self._publishing,
+        )
 
     def stop(self) -> None:
-        """Finish the part in hand, flush, say offline, release the camera; `run` then returns."""
-        self._stopping = True
+        """Finish the part in hand, report the rest, flush, release the camera; `run` then returns."""
+        self._course.stopping = True
+
+    def fire(self, part_serial: str | None = None, request_id: str | None = None) -> Firing:
+        """Ask for an inspection by command: the verdict's `result_id` will be the firing's `id`.
+
+        Raises `TriggerRefused` where the rig is not triggered by command, or takes no more now.
+        """
+        trigger = self._capture.model.trigger
+        if not isinstance(trigger, EventTrigger) or trigger.kind is not TriggerKind.COMMAND:
+            raise TriggerRefused(
+                f"the rig's trigger.kind is {trigger.kind.value}, not command; it inspects when that says so"
+            )
+        return trigger.fire(part_serial, request_id)
+
+    def exchange(self, model: Model) -> Future[None]:
+        """Inspect by `model` from the next frame on; jobs of before keep the model that they were asked of.
+
+        The future ends once that is so, or with `TriggerError` where the new model's trigger can't be heard:
+        the rig then goes on as it was. The model that is not used any more is closed.
+        """
+        return self._capture.exchange(model)
+
+    @property
+    def provenance(self) -> Provenance:
+        """Of the model that is asked now."""
+        return self._capture.model.provenance
 
     def run(self) -> RunSummary:
         """Inspect until `stop`, or until the source ends.
 
         Raises `BrokerRefused` or `CameraError` where it can't begin, `RecordingCorrupt` or `CaptureError`
-        where the source breaks for good, and `BrokerError` where a verdict was not acknowledged in the
-        end. Whatever it raises, verdicts are flushed and the camera is released first.
+        where the source breaks for good, `TriggerError` where the trigger can't be heard, `ThreadHung` where
+        a thread makes no progress or does not end (the process can then only be left by `os._exit`), and
+        `BrokerError` where a verdict was not acknowledged in the end. Whatever it raises, each part that was
+        asked for has its verdict, verdicts are flushed and, but for `ThreadHung`, the camera is released.
         """
-        failure: BaseException | None = None
+        started = False
         try:
             self._publisher.start()
-            self._say(MachineStateName.PREOPERATIONAL, "starting")
-            with self._source:
-                self._inspect_all()
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            delivery = self._wind_up(failure)
+            self._publication.say(Said(MachineStateName.PREOPERATIONAL, "starting"))
+            started = True
+            self._work()
+        except BaseException as error:  # noqa: BLE001  # raised again below, after all is wound up
+            self._course.fail(error)
+        if not started:
+            with self._course.carrying():
+                self._capture.model.close()
+        delivery = self._wind_up()
+        if self._course.failure is not None:
+            raise self._course.failure
         undelivered = delivery.error()
         if undelivered is not None:
             raise undelivered
         return RunSummary(self._tally.outcomes, delivery)
 
-    def _inspect_all(self) -> None:
-        reporter = HealthReporter(
+    def _work(self) -> None:
+        with HealthReporter(
             tally=self._tally,
             source=self._source,
             publisher=self._publisher,
-            provenance=self._provenance,
+            provenance=lambda: self.provenance,
             interval_s=self._settings.health_interval_s,
             disk=self._settings.disk,
             synced=self._synced,
-        )
-        with reporter:
-            self._say(MachineStateName.CONTINUOUS_EXECUTION)
-            self._notifier.ready()
-            bad_frames = 0
-            while not self._stopping:
-                self._notifier.watchdog()
-                asked_ns, asked = time.monotonic_ns(), utc_now()
-                try:
-                    frame = self._source.read(self._settings.frame_timeout_s)
-                except (CameraLost, CameraStalled) as error:
-                    self._reopen(error)
-                    continue
-                except FrameError as error:
-                    bad_frames += 1
-                    self._publish_error(error, None, asked_ns, asked)
-                    if bad_frames >= _BAD_FRAMES_IN_A_ROW:
-                        self._reopen(error)
-                        bad_frames = 0
-                    continue
-                if frame is None:
-                    _log.info("%s has ended", self._source.name)
-                    return
-                bad_frames = 0
-                self._tally.frame()
-                self._on_frame(frame, asked_ns)
-
-    def _on_frame(self, frame: Frame, asked_ns: int) -> None:
-        """One frame, and if it is due exactly one verdict, whatever happens."""
-        started_ns, start = time.monotonic_ns(), utc_now()
-        try:
-            if not self._is_due(frame, asked_ns, start):
-                return
-            inspection = self._inspect(frame, started_ns)
-            verdict = verdict_from_inspection(
-                inspection, self._circumstances(frame, start, (started_ns - asked_ns) / 1e6)
-            )
-        except (FrameError, RunnerError) as error:
-            _log.error("frame %d of %s: %s", frame.seq, frame.source, error)
-            self._publish_error(error, frame, asked_ns, start)
-            if isinstance(error, GpuLost):
-                raise  # the next frame would end the same way; a new process, which systemd starts, need not
-            return
-        except BaseException as error:
-            # A mistake of ours: the daemon ends with it, but the part that was due gets its verdict.
-            self._publish_error(error, frame, asked_ns, start)
-            raise
-        self._publish(verdict)
-        try:
-            for picture in self._pictures(inspection):
-                self._publisher.publish_picture(picture, verdict)
-        except FrameError as error:
-            _log.error("frame %d of %s has no picture: %s", frame.seq, frame.source, error)
-
-    def _is_due(self, frame: Frame, asked_ns: int, start: datetime) -> bool:
-        """What the trigger says. Where it can't see, that gives one verdict, and a state while it lasts."""
-        try:
-            due = self._trigger.due(frame)
-        except FrameError as error:
-            if not self._blind:
-                self._blind = True
-                _log.error("the trigger can't see: %s", error)
-                self._publish_error(error, frame, asked_ns, start)
-                self._say(MachineStateName.ERROR, _reason(error), str(error))
-            return False
-        if self._blind:
-            self._blind = False
-            self._say(MachineStateName.CONTINUOUS_EXECUTION, "trigger_sees_again")
-        return due
-
-    def _inspect(self, frame: Frame, now_ns: int) -> Inspection:
-        age_s = (now_ns - frame.captured_ns) / 1e9
-        if age_s <= self._settings.max_frame_age_s:
-            return self._inspector.inspect(frame)
-        return Inspection(
-            frame=frame,
-            outcome=Outcome.NO_DECISION,
-            durations=Durations(preprocess_ms=0.0, inference_ms=0.0, postprocess_ms=0.0),
-            reason="stale_frame",
-            detail=(
-                f"the frame is {age_s:.2f} s old, at most {self._settings.max_frame_age_s:g} s are allowed; "
-                "a slower trigger or a smaller model keeps up, or raise daemon.max_frame_age_s"
-            ),
-        )
-
-    def _publish_error(
-        self, error: BaseException, frame: Frame | None, asked_ns: int, start: datetime
-    ) -> None:
-        self._publish(
-            error_verdict(
-                _reason(error) if isinstance(error, EdgeError | KeyboardInterrupt) else "internal_error",
-                str(error) or type(error).__name__,
-                self._circumstances(frame, start, (time.monotonic_ns() - asked_ns) / 1e6),
-                frame=frame,
-            )
-        )
-
-    def _publish(self, verdict: Verdict) -> None:
-        self._seq += 1
-        self._tally.verdict(verdict)
-        self._publisher.publish_verdict(verdict)
-
-    def _circumstances(self, frame: Frame | None, start: datetime, acquisition_ms: float) -> Circumstances:
-        return Circumstances(
-            provenance=self._provenance,
-            camera_serial=self._source.health().serial or (frame.source if frame else self._source.name),
-            seq=self._seq,
-            start=start,
-            end=utc_now(),
-            acquisition_ms=acquisition_ms,
-            latency_ms=None if frame is None else max(0.0, (time.monotonic_ns() - frame.captured_ns) / 1e6),
-            clock_synced=self._synced(),
-        )
-
-    def _reopen(self, error: EdgeError) -> None:
-        """Close the camera and open it again, as often as it takes, ever more patiently."""
-        ceiling_s = self._settings.first_backoff_s
-        self._say(MachineStateName.ERROR, _reason(error), str(error))
-        while True:
-            self._source.close()
-            delay_s = random.uniform(ceiling_s / 2, ceiling_s)
-            _log.error("%s; opening it again in %.1f s", error, delay_s)
-            self._sleep(delay_s)
-            ceiling_s = min(self._settings.last_backoff_s, 2 * ceiling_s)
-            if self._stopping:
-                return
+            work=self._health,
+        ):
+            for worker in reversed(self._workers):
+                worker.start()
             try:
-                self._source.open()
-            except CameraError as again:
-                error = again
-                self._say(MachineStateName.ERROR, _reason(error), str(error))
-            else:
-                self._tally.reopened()
-                self._say(MachineStateName.CONTINUOUS_EXECUTION, "reopened")
+                self._watch()
+            except BaseException as error:  # noqa: BLE001  # an interrupt, which the threads end with
+                self._course.fail(error)
+                self._watch()
+
+    def _watch(self) -> None:
+        """Until all threads have ended, or one is given up."""
+        give_up_s: float | None = None
+        while any(worker.alive for worker in self._workers):
+            self._course.news.wait(_LOOK_S)
+            self._course.news.clear()
+            if self._pulse.all_got_on():
+                self._notifier.watchdog()
+            now_s = time.monotonic()
+            if self._course.stopping and give_up_s is None:
+                self._notifier.stopping()
+                give_up_s = now_s + self._settings.stop_timeout_s
+            hung = [
+                name for name, age_s in self._pulse.ages_s().items() if age_s > self._settings.hang_timeout_s
+            ]
+            if hung:
+                self._give_up(f"made no progress for {self._settings.hang_timeout_s:g} s", hung)
+                return
+            if give_up_s is not None and now_s > give_up_s:
+                self._give_up(
+                    f"did not end within {self._settings.stop_timeout_s:g} s",
+                    [worker.name for worker in self._workers if worker.alive],
+                )
                 return
 
-    def _sleep(self, duration_s: float) -> None:
-        end_s = time.monotonic() + duration_s
-        while (left_s := end_s - time.monotonic()) > 0 and not self._stopping:
-            self._notifier.watchdog()
-            time.sleep(min(left_s, _SLICE_S))
+    def _give_up(self, why: str, names: list[str]) -> None:
+        """Leave the threads that hang to themselves, and let the publishing one bring out what there is."""
+        _log.critical("%s: %s; the stacks of all threads follow on stderr", ", ".join(names), why)
+        faulthandler.dump_traceback(_STDERR, all_threads=True)
+        mending = "the log has the stacks of all threads; restart the daemon"
+        self._course.fail(ThreadHung(f"the thread {', '.join(names)} {why}; {mending}"))
+        for worker in self._workers[:-1]:
+            worker.join(_LAST_VERDICTS_S / 4)
+        self._desk.close()
+        self._publishing.join(_LAST_VERDICTS_S)
 
-    def _wind_up(self, failure: BaseException | None) -> FlushReport:
+    def _wind_up(self) -> FlushReport:
         self._notifier.stopping()
+        failure = self._course.failure
+        if self._publishing.alive:
+            owed = len(self._open)
+            _log.critical("the publishing thread hangs, and %d parts get no verdict of this run", owed)
+            return FlushReport(acknowledged=0, lost=0, reasons=(), pending=())
+        self._answer_the_rest()
         _log.info("stopping; waiting for acknowledgements")
         delivery = self._publisher.flush(self._settings.flush_timeout_s)
         undelivered = delivery.error()
@@ -300,31 +272,40 @@ class Daemon:
         self._publisher.close()
         return delivery
 
+    def _answer_the_rest(self) -> None:
+        """What threads left that were given up, or that failed in the middle of it."""
+        failure = self._course.failure
+        why = Failure("stopped", "the rig was stopped") if failure is None else Failure.of(failure)
+        trigger = self._capture.model.trigger
+        if self._capture.alive and isinstance(trigger, EventTrigger):
+            for firing in trigger.take():
+                self._open.add(job_from_firing(self._capture.model, firing))
+        waiting = [item for item in self._frames.drain() if isinstance(item, Job)]
+        waiting += [item.job for item in self._prepared.drain() if isinstance(item, Ready)]
+        for job in waiting:
+            if job.may_skip:
+                self._desk.drop(job)
+        for job in self._open.left():
+            try:
+                self._publication.answer(Finding(job, failure=why))
+            except EdgeError as error:
+                _log.error("part %s gets no verdict: %s", job.part_serial or job.id, error)
+
     def _say_last(self, failure: BaseException | None) -> None:
+        said = Said(MachineStateName.HALTED, "stopped")
+        if failure is not None:
+            why = Failure.of(failure)
+            said = Said(MachineStateName.HALTED, why.reason, why.detail)
         try:
-            if failure is None:
-                self._say(MachineStateName.HALTED, "stopped")
-            else:
-                self._say(MachineStateName.HALTED, _reason(failure), str(failure))
+            self._publication.say(said)
         except EdgeError as error:
             # The first failure is what ends the daemon; this one is only about telling the broker.
             _log.warning("the last state could not be published: %s", error)
 
-    def _say(self, state: MachineStateName, reason: str | None = None, detail: str | None = None) -> None:
-        session = self._provenance.session
-        self._notifier.status(f"{state.value}{f': {detail or reason}' if reason else ''}")
-        self._publisher.publish_machine_state(
-            MachineState(
-                state=state,
-                reason=reason,
-                detail=detail,
-                creation_time=utc_now(),
-                epoch=session.epoch,
-                boot_id=session.boot_id,
-            )
-        )
-
-
-def _reason(error: BaseException) -> str:
-    """`CameraLost` → `camera_lost`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
+    def _health(self) -> WorkHealth:
+        queues = {
+            "preparation": len(self._frames),
+            "inspection": len(self._prepared),
+            "publishing": len(self._findings),
+        }
+        return self._tally.work(queues, self._pulse.ages_s())

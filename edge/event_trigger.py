@@ -14,7 +14,7 @@ from edge.clock import utc_now
 from edge.errors import TriggerRefused
 from edge.messages import TriggerKind
 
-__all__ = ["CommandTrigger", "EventTrigger", "Firing"]
+__all__ = ["ByCommand", "EventTrigger", "Firing"]
 
 _WAITING_MAX = 1000
 """Far more than a line can mean; a sender in a loop must not fill the memory."""
@@ -111,7 +111,7 @@ class EventTrigger:
         return fired
 
 
-class CommandTrigger(EventTrigger):
+class ByCommand(EventTrigger):
     """Fired by a command over MQTT."""
 
     kind = TriggerKind.COMMAND

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import statistics
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -19,7 +20,7 @@ from edge.camera.source import FrameSource
 from edge.clock import clock_synced, utc_now
 from edge.errors import BrokerError
 from edge.inspection import Outcome
-from edge.messages import CameraHealth, Health, InspectionCounts, Verdict
+from edge.messages import CameraHealth, Health, InspectionCounts, StepTimes, Verdict, WorkHealth
 from edge.publisher import Publisher
 from edge.verdict import Provenance
 
@@ -27,7 +28,10 @@ __all__ = ["HealthReporter", "Tally"]
 
 _log = logging.getLogger(__name__)
 
+_LAST_WORD_S = 2.0
 _THERMAL = Path("/sys/class/thermal")
+_SAMPLES = 1000
+"""Of how many parts durations are kept: a daemon that runs for months must not grow."""
 
 
 class Tally:
@@ -36,7 +40,11 @@ class Tally:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._outcomes: Counter[Outcome] = Counter()
-        self._latencies_ms: list[float] = []
+        self._latencies_ms: deque[float] = deque(maxlen=_SAMPLES)
+        self._steps_ms: dict[str, deque[float]] = {}
+        self._dropped = 0
+        self._overruns = 0
+        self._late = 0
         self._recent = 0
         self._reopened = 0
         self._last_frame_ns: int | None = None
@@ -55,6 +63,43 @@ class Tally:
     def reopened(self) -> None:
         with self._lock:
             self._reopened += 1
+
+    def steps(self, **took_ms: float) -> None:
+        """How long the steps of one part took."""
+        with self._lock:
+            for name, value_ms in took_ms.items():
+                self._steps_ms.setdefault(name, deque(maxlen=_SAMPLES)).append(value_ms)
+
+    def dropped(self) -> None:
+        """A frame was passed over for a newer one."""
+        with self._lock:
+            self._dropped += 1
+
+    def overrun(self) -> None:
+        """A trigger came when nothing more could wait."""
+        with self._lock:
+            self._overruns += 1
+
+    def set_late(self, late: int) -> None:
+        with self._lock:
+            self._late = late
+
+    def work(self, queues: Mapping[str, int], beat_age_s: Mapping[str, float]) -> WorkHealth:
+        """How the threads get on."""
+        with self._lock:
+            samples = {name: sorted(values) for name, values in self._steps_ms.items() if values}
+            dropped, overruns, late = self._dropped, self._overruns, self._late
+        return WorkHealth(
+            queues=dict(queues),
+            beat_age_s=dict(beat_age_s),
+            frames_dropped=dropped,
+            overruns=overruns,
+            intervals_late=late,
+            steps={
+                name: StepTimes(p50_ms=_nearest_rank(values, 0.5), p99_ms=_nearest_rank(values, 0.99))
+                for name, values in samples.items()
+            },
+        )
 
     @property
     def outcomes(self) -> dict[Outcome, int]:
@@ -76,8 +121,9 @@ class Tally:
     def take_interval(self) -> tuple[int, list[float]]:
         """Verdicts and latencies (ms) since the last call."""
         with self._lock:
-            recent, latencies = self._recent, self._latencies_ms
-            self._recent, self._latencies_ms = 0, []
+            recent, latencies = self._recent, list(self._latencies_ms)
+            self._recent = 0
+            self._latencies_ms.clear()
         return recent, latencies
 
 
@@ -93,11 +139,13 @@ class HealthReporter:
         tally: Tally,
         source: FrameSource,
         publisher: Publisher,
-        provenance: Provenance,
+        provenance: Callable[[], Provenance],
         interval_s: float,
         disk: Path,
         synced: Callable[[], bool | None] = clock_synced,
+        work: Callable[[], WorkHealth] | None = None,
     ) -> None:
+        self._work = work
         self._tally = tally
         self._source = source
         self._publisher = publisher
@@ -117,23 +165,25 @@ class HealthReporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        # A camera that hangs may hang whoever asks how it is; the end must not wait for that.
+        self._thread.join(_LAST_WORD_S)
 
     def now(self) -> Health:
         """The rig's health since the last call."""
         now_s = time.monotonic()
         interval_s, self._interval_began_s = now_s - self._interval_began_s, now_s
         recent, latencies_ms = self._tally.take_interval()
-        session, outcomes = self._provenance.session, self._tally.outcomes
+        provenance, outcomes = self._provenance(), self._tally.outcomes
+        session = provenance.session
         return Health(
             creation_time=utc_now(),
             epoch=session.epoch,
             boot_id=session.boot_id,
             software_version=session.software_version,
             uptime_s=now_s - self._started_s,
-            recipe_id=self._provenance.product,
-            model_sha256=self._provenance.model_sha256,
-            calibration_id=self._provenance.calibration_id,
+            recipe_id=provenance.product,
+            model_sha256=provenance.model_sha256,
+            calibration_id=provenance.calibration_id,
             inspections=InspectionCounts(
                 passed=outcomes[Outcome.PASS],
                 failed=outcomes[Outcome.FAIL],
@@ -145,20 +195,24 @@ class HealthReporter:
             latency_max_ms=max(latencies_ms, default=None),
             camera=self._camera(),
             broker=self._publisher.health(),
+            work=None if self._work is None else self._work(),
             disk_free_bytes=_disk_free_bytes(self._disk),
             soc_temperature_c=_soc_temperature_c(),
             clock_synced=self._synced(),
         )
 
     def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            try:
-                self._publisher.publish_health(self.now())
-            except BrokerError as error:
-                # The inspection loop meets the same error with its next verdict, and ends the daemon.
-                _log.error("health can't be published: %s", error)
-            stopping = self._stop.wait(self._interval_s)
+        self._publish()
+        while not self._stop.wait(self._interval_s):
+            self._publish()
+        self._publish()  # how it was in the end
+
+    def _publish(self) -> None:
+        try:
+            self._publisher.publish_health(self.now())
+        except BrokerError as error:
+            # The publishing thread meets the same error with its next verdict, and ends the daemon.
+            _log.error("health can't be published: %s", error)
 
     def _camera(self) -> CameraHealth:
         health = self._source.health()
@@ -183,6 +237,11 @@ class HealthReporter:
             down_s=None if care is None else care.down_s,
             down_reason=None if care is None else care.down_reason,
         )
+
+
+def _nearest_rank(values: Sequence[float], share: float) -> float:
+    """The smallest of the sorted `values` that `share` of them don't exceed."""
+    return values[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def _disk_free_bytes(path: Path) -> int | None:

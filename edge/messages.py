@@ -29,9 +29,11 @@ __all__ = [
     "PictureKind",
     "ProcessingTimes",
     "RegionInfo",
+    "StepTimes",
     "TriggerKind",
     "UtcTime",
     "Verdict",
+    "WorkHealth",
 ]
 
 
@@ -164,6 +166,10 @@ class Verdict(Message):
     part_id: str | None
     recipe_id: str = Field(description="the product that the model bundle was trained for")
     job_id: str | None
+    trigger: TriggerKind | None = None
+    request_id: str | None = Field(
+        default=None, description="what the command that asked for it called itself"
+    )
     is_simulated: bool = Field(description="true unless a live camera saw the part")
     creation_time: UtcTime
     processing_times: ProcessingTimes
@@ -276,6 +282,31 @@ class InspectionCounts(_Part):
     error: int = Field(ge=0)
 
 
+class StepTimes(_Part):
+    """How long one step took over the last thousand parts, in milliseconds: median and 99th percentile."""
+
+    p50_ms: _NonNegative
+    p99_ms: _NonNegative
+
+
+class WorkHealth(_Part):
+    """How the daemon's threads get on.
+
+    `queues`: what waits for each thread now. `beat_age_s`: how long ago each thread last got on.
+    Since the start: `frames_dropped` were passed over for newer ones, `overruns` are triggers that came too
+    fast and got an error at once, `intervals_late` had no frame. `steps`: `capture` (trigger to frame),
+    `depth`, `inference` (with the score), `commit` (verdict kept, output driven, handed to the broker's
+    connection), and `total` (trigger to the end of `commit`, waiting included).
+    """
+
+    queues: dict[str, int]
+    beat_age_s: dict[str, float]
+    frames_dropped: int = Field(ge=0)
+    overruns: int = Field(ge=0)
+    intervals_late: int = Field(ge=0)
+    steps: dict[str, StepTimes]
+
+
 class Health(Message):
     """How the rig feels, every few seconds; `creation_time` tells a retained one that has grown old.
 
@@ -300,6 +331,7 @@ class Health(Message):
     latency_max_ms: float | None
     camera: CameraHealth
     broker: BrokerHealth
+    work: WorkHealth | None = None
     disk_free_bytes: int | None
     soc_temperature_c: float | None
     clock_synced: bool | None
@@ -319,8 +351,9 @@ class MachineStateName(str, Enum):
 class MachineState(Message):
     """What the rig is doing (OPC 40100-1: VisionStateMachine).
 
-    `Preoperational` while it starts, `ContinuousExecution` while it inspects on its own trigger,
-    `Error` with a `reason` while it can't, `Halted` once it has stopped.
+    `Preoperational` while it starts, `ContinuousExecution` while it inspects on its own trigger, `Ready`
+    while it waits for triggers from outside (a command, a GPIO line), `Error` with a `reason` while it
+    can't, `Halted` once it has stopped.
     """
 
     retained = True

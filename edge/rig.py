@@ -16,19 +16,19 @@ from edge.bundle import Bundle, load_bundle
 from edge.camera.factory import source_from_config
 from edge.clock import Session, new_session
 from edge.config import RigConfig
-from edge.daemon import Daemon, DaemonSettings, RunSummary
+from edge.daemon import Daemon, DaemonSettings, Model, RunSummary
 from edge.errors import EdgeError
 from edge.inspector import Inspector
 from edge.mqtt import MqttPublisher
 from edge.pictures import pictures_of
-from edge.runtime import check_backend, runner_for
+from edge.runtime import Runner, check_backend, runner_for
 from edge.runtime.tensorrt.progress import BuildStep
 from edge.systemd import Notifier
 from edge.trial import try_stages
 from edge.trigger import trigger_from_config
 from edge.verdict import Provenance
 
-__all__ = ["BuildNews", "check_rig", "run_rig", "stopped_by_signals"]
+__all__ = ["BuildNews", "check_rig", "model_of", "run_rig", "stopped_by_signals"]
 
 # One step of TensorRT's builder (one layer's kernels measured) takes seconds, on a small Jetson a minute.
 _PATIENCE_S = 600.0
@@ -60,28 +60,51 @@ def run_rig(config: RigConfig, *, on_ready: Callable[[Daemon], None] | None = No
     bundle = _bundle_of(config)
     state_dir = config.daemon.state_dir or _systemd_state_dir()
     notifier = Notifier()
-    with runner_for(bundle, config.runtime, progress=BuildNews(notifier)) as runner:
+    runner = runner_for(bundle, config.runtime, progress=BuildNews(notifier))
+    try:
         session = new_session(state_dir)
         daemon = Daemon(
             source=source_from_config(config.camera),
-            trigger=trigger_from_config(config.trigger, bundle.manifest.preprocessing.foreground),
-            inspector=Inspector(bundle, runner),
-            pictures=lambda inspection: pictures_of(inspection, config.pictures),
+            model=model_of(bundle, runner, config, session),
             publisher=MqttPublisher(config.broker, config.rig, session),
-            provenance=_provenance(bundle, config, session),
-            settings=DaemonSettings(
-                frame_timeout_s=config.camera.read_timeout_s,
-                max_frame_age_s=config.daemon.max_frame_age_s,
-                flush_timeout_s=config.daemon.flush_timeout_s,
-                health_interval_s=config.health.interval_s,
-                disk=state_dir or Path("/"),
-            ),
+            settings=_settings(config, state_dir),
             notifier=notifier,
         )
         if on_ready is not None:
             on_ready(daemon)
-        with stopped_by_signals(daemon.stop):
-            return daemon.run()
+    except BaseException:
+        runner.close()  # else it is the daemon that closes it, on the thread that uses it
+        raise
+    with stopped_by_signals(daemon.stop):
+        return daemon.run()
+
+
+def model_of(bundle: Bundle, runner: Runner, config: RigConfig, session: Session) -> Model:
+    """What the daemon inspects with; who runs it closes the runner.
+
+    Raises `TriggerError` where the configuration's trigger can't be had here.
+    """
+    return Model(
+        inspector=Inspector(bundle, runner),
+        trigger=trigger_from_config(config.trigger, bundle.manifest.preprocessing.foreground),
+        pictures=lambda inspection: pictures_of(inspection, config.pictures),
+        provenance=_provenance(bundle, config, session),
+        close=runner.close,
+    )
+
+
+def _settings(config: RigConfig, state_dir: Path | None) -> DaemonSettings:
+    return DaemonSettings(
+        frame_timeout_s=config.camera.read_timeout_s,
+        max_frame_age_s=config.daemon.max_frame_age_s,
+        flush_timeout_s=config.daemon.flush_timeout_s,
+        hang_timeout_s=config.daemon.hang_timeout_s,
+        health_interval_s=config.health.interval_s,
+        # Of anything else each frame is a part that waits to be read.
+        live=config.camera.source == "live",
+        queue=config.daemon.queue,
+        disk=state_dir or Path("/"),
+    )
 
 
 class BuildNews:
@@ -104,7 +127,7 @@ class BuildNews:
 
 
 def _bundle_of(config: RigConfig) -> Bundle:
-    bundle = load_bundle(config.bundle, config.read_trusted_keys())
+    bundle = load_bundle(config.recipe_book().beginning.bundle, config.read_trusted_keys())
     if config.runtime.backend == "onnx":
         try_stages(bundle)
     return bundle

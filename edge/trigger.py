@@ -1,23 +1,35 @@
-"""When to inspect: every frame, or once per part that has come to rest under the camera."""
+"""When to inspect, seen from the frames: each one, one per interval, or one per part at rest."""
 
 from __future__ import annotations
 
 import math
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from typing_extensions import assert_never
 
 from edge.background import height_over_background
-from edge.config import EveryFrameTrigger, PartPresentTrigger, TriggerConfig
 from edge.depth import fill_holes, largest_pieces
 from edge.errors import DepthUnusable
+from edge.event_trigger import ByCommand, EventTrigger
 from edge.frame import Frame
+from edge.gpio_trigger import ByGpio
 from edge.messages import TriggerKind
 from edge.preprocessing import ForegroundConfig, mask_above
+from edge.trigger_config import (
+    CommandTrigger,
+    EveryFrameTrigger,
+    GpioTrigger,
+    IntervalTrigger,
+    PartPresentTrigger,
+    TriggerConfig,
+)
 
-__all__ = ["EveryFrame", "PartPresent", "Trigger", "trigger_from_config"]
+__all__ = ["EveryFrame", "Interval", "PartPresent", "Trigger", "trigger_from_config"]
 
 _PIECE_SHARE = 0.2
 """How large a piece of the foreground must be, of the largest, to have a say in where the part lies."""
@@ -50,6 +62,36 @@ class EveryFrame(Trigger):
     may_skip = True
 
     def due(self, frame: Frame) -> bool:
+        return True
+
+
+class Interval(Trigger):
+    """The first frame in each interval; the intervals follow each other without a gap, whatever happens.
+
+    An interval in which no frame came is counted in `late`: the next one is not moved by it. It goes by
+    this machine's monotonic clock (`clock`, nanoseconds), not by the frames' times, which a camera may set.
+    """
+
+    kind = TriggerKind.INTERVAL
+
+    def __init__(self, config: IntervalTrigger, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._interval_ns = round(config.interval_s * 1e9)
+        self._clock = clock
+        self._next_ns: int | None = None
+        self._late = 0
+
+    @property
+    def late(self) -> int:
+        return self._late
+
+    def due(self, frame: Frame) -> bool:
+        now_ns = self._clock()
+        next_ns = now_ns if self._next_ns is None else self._next_ns
+        if now_ns < next_ns:
+            return False
+        missed = (now_ns - next_ns) // self._interval_ns
+        self._late += missed
+        self._next_ns = next_ns + (missed + 1) * self._interval_ns
         return True
 
 
@@ -133,8 +175,19 @@ class PartPresent(Trigger):
         return _Lie(int(part.sum()) * pixel_mm**2, total * pixel_mm**2, x_px * pixel_mm, y_px * pixel_mm)
 
 
-def trigger_from_config(config: TriggerConfig, foreground: ForegroundConfig) -> Trigger:
-    """The trigger that the rig's configuration asks for; `foreground` is that of the bundle."""
+def trigger_from_config(config: TriggerConfig, foreground: ForegroundConfig) -> Trigger | EventTrigger:
+    """The trigger that the rig's configuration asks for; `foreground` is that of the bundle.
+
+    Raises `TriggerError` where it asks for GPIO, and the extra `gpio` is not installed.
+    """
     if isinstance(config, EveryFrameTrigger):
         return EveryFrame()
-    return PartPresent(config, foreground)
+    if isinstance(config, IntervalTrigger):
+        return Interval(config)
+    if isinstance(config, PartPresentTrigger):
+        return PartPresent(config, foreground)
+    if isinstance(config, CommandTrigger):
+        return ByCommand(timeout_s=config.timeout_s, lead_s=config.lead_ms / 1e3)
+    if isinstance(config, GpioTrigger):
+        return ByGpio(config)
+    assert_never(config)

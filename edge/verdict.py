@@ -12,7 +12,7 @@ from typing import Any
 from edge.clock import Session
 from edge.frame import Frame
 from edge.inspection import Durations, Inspection, Outcome, Region
-from edge.messages import ProcessingTimes, RegionInfo, Verdict
+from edge.messages import ProcessingTimes, RegionInfo, TriggerKind, Verdict
 
 __all__ = ["Circumstances", "Provenance", "error_verdict", "verdict_from_inspection"]
 
@@ -39,7 +39,8 @@ class Circumstances:
     """Where one verdict comes from: its run, its camera, its number and its times.
 
     `start` and `end` (UTC) of the inspection; `acquisition_ms` how long the frame took to come;
-    `latency_ms` from its arrival until now, None without a frame.
+    `latency_ms` from its arrival until now, None without a frame. What asked for it: `trigger`, with the
+    `part_serial` and `request_id` that it named; `result_id` is the verdict's, a new one if not given.
     """
 
     provenance: Provenance
@@ -50,10 +51,14 @@ class Circumstances:
     acquisition_ms: float
     latency_ms: float | None
     clock_synced: bool | None
+    result_id: str | None = None
+    trigger: TriggerKind | None = None
+    part_serial: str | None = None
+    request_id: str | None = None
 
 
 def verdict_from_inspection(inspection: Inspection, circumstances: Circumstances) -> Verdict:
-    """The verdict about `inspection`, with a new `result_id`.
+    """The verdict about `inspection`.
 
     A number that is not finite can't be sent, and no pass or fail can rest on it: such an inspection
     becomes `error` with the reason `not_finite`.
@@ -102,8 +107,10 @@ def _verdict(
     start, end = circumstances.start, circumstances.end
     return Verdict(
         # Random, not made from epoch and seq: two verdicts must not share an id if a clock goes wrong.
-        result_id=str(uuid.uuid4()),
-        part_id=frame.part_id if frame else None,
+        result_id=circumstances.result_id or str(uuid.uuid4()),
+        part_id=circumstances.part_serial or (frame.part_id if frame else None),
+        trigger=circumstances.trigger,
+        request_id=circumstances.request_id,
         recipe_id=provenance.product,
         job_id=provenance.job_id,
         is_simulated=provenance.is_simulated,

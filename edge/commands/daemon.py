@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -13,10 +15,12 @@ from rich.console import Console
 from edge.commands.common import ended_by_errors, set_up_logging
 from edge.config import RigConfig, load_rig_config
 from edge.daemon import RunSummary
-from edge.errors import ConfigError
+from edge.errors import ConfigError, ThreadHung
 from edge.rig import check_rig, run_rig
 
 __all__ = ["app", "main"]
+
+_log = logging.getLogger(__name__)
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
@@ -38,15 +42,26 @@ def daemon(
     **Example:** `edge-daemon --check rig.yaml && edge-daemon rig.yaml`
 
     **Exit codes:** 0 all is well, 2 wrong command line, 3 configuration, 4 camera, 5 bundle, 6 a stage
-    can't run, 7 broker, or verdicts that it did not acknowledge, 11 calibration.
+    can't run, 7 broker, or verdicts that it did not acknowledge, 11 calibration, 14 the trigger can't be
+    heard, 15 a thread hangs.
     """
     set_up_logging(verbose)
     if check:
         _check(config, as_json)
         return
     with ended_by_errors():
-        summary = run_rig(load_rig_config(config))
+        try:
+            summary = run_rig(load_rig_config(config))
+        except ThreadHung as error:
+            _leave_at_once(error)
     _report(summary, as_json)
+
+
+def _leave_at_once(error: ThreadHung) -> NoReturn:
+    """End the process as it is: Python, and what it calls, would wait for the thread that hangs."""
+    _log.critical("%s", error)
+    logging.shutdown()
+    os._exit(error.exit_code)
 
 
 def _check(path: Path, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from dataclasses import dataclass, replace
@@ -12,9 +13,28 @@ from edge.errors import EdgeError
 from edge.event_trigger import Firing
 from edge.frame import Frame
 from edge.messages import TriggerKind
+from edge.trigger import Trigger
 from edge.work.model import Model
 
-__all__ = ["Job", "job_from_firing", "job_now"]
+__all__ = ["Failure", "Job", "job_from_firing", "job_of_frame"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job ends in an error: `reason` in one stable word, `detail` in a sentence for people."""
+
+    reason: str
+    detail: str
+
+    @staticmethod
+    def of(error: BaseException) -> Failure:
+        """`CameraLost` → `camera_lost`; what is no error of ours is an `internal_error`."""
+        name = type(error).__name__
+        ours = isinstance(error, EdgeError | KeyboardInterrupt)
+        return Failure(
+            reason=re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() if ours else "internal_error",
+            detail=str(error) or name,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,7 +42,8 @@ class Job:
     """A part that is to be inspected, from the trigger to the verdict; `id` becomes the verdict's.
 
     `asked_ns` (monotonic) and `asked_utc` say when the trigger came, `got_ns` when its frame was in hand.
-    `failure` is why it can't be inspected: its verdict is then an error.
+    `failure` is why it can't be inspected: its verdict is then an error. Where it `may_skip`, nobody asked
+    for it, and it may be passed over for a newer frame.
     """
 
     id: str
@@ -34,25 +55,29 @@ class Job:
     request_id: str | None = None
     frame: Frame | None = None
     got_ns: int | None = None
-    failure: EdgeError | None = None
+    got_utc: datetime | None = None
+    failure: Failure | None = None
+    may_skip: bool = False
 
     def with_frame(self, frame: Frame) -> Job:
         """The same job, with the frame to inspect."""
-        return replace(self, frame=frame, got_ns=time.monotonic_ns())
+        return replace(self, frame=frame, got_ns=time.monotonic_ns(), got_utc=utc_now())
 
-    def failed(self, failure: EdgeError) -> Job:
+    def failed(self, failure: Failure) -> Job:
         """The same job, which can only end in an error."""
-        return replace(self, failure=failure)
+        return replace(self, failure=failure, may_skip=False)
 
 
-def job_now(model: Model, asked_ns: int, asked_utc: datetime | None = None) -> Job:
-    """A job that the model's own trigger asked for."""
+def job_of_frame(model: Model, asked_ns: int, asked_utc: datetime) -> Job:
+    """A job of a model whose trigger sees the frames."""
+    trigger = model.trigger
     return Job(
         id=str(uuid.uuid4()),
-        kind=model.trigger.kind,
+        kind=trigger.kind,
         asked_ns=asked_ns,
-        asked_utc=asked_utc or utc_now(),
+        asked_utc=asked_utc,
         model=model,
+        may_skip=isinstance(trigger, Trigger) and trigger.may_skip,
     )
 
 
@@ -66,4 +91,5 @@ def job_from_firing(model: Model, firing: Firing) -> Job:
         model=model,
         part_serial=firing.part_serial,
         request_id=firing.request_id,
+        failure=None if firing.lost is None else Failure("overrun", firing.lost),
     )
