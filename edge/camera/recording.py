@@ -25,6 +25,8 @@ _VERIFIED = "verified"
 _SLICE_MS = 200
 _QUIET_SLICES = 3
 _PLAY_OUT_S = 2.0
+_SHORT_FRAMES = 100  # played out within a second, unless the machine does much else
+_SHORT_PLAY_OUT_S = 30.0
 _PLAY_OUT_SLICE_MS = 20
 """After librealsense says that the file has ended, so many empty waits make sure that nothing is queued."""
 
@@ -212,13 +214,14 @@ class RecordingSource(FrameSource):
         gc.collect()
 
     def _play_out(self, pipeline: Any, playback: Any) -> None:
-        """Let the file come to its end, for a moment at the most.
+        """Let the file come to its end: a short one surely, a long one for a moment at the most.
 
         librealsense's reading thread and `stop` race for the same callback: about one stop in two hundred
         in the middle of a file ended the process (seen with 2.59, and known upstream). At its end nobody
         reads.
         """
-        deadline_s = time.monotonic() + _PLAY_OUT_S
+        short = self._expected <= _SHORT_FRAMES
+        deadline_s = time.monotonic() + (_SHORT_PLAY_OUT_S if short else _PLAY_OUT_S)
         with suppress(RuntimeError):  # a damaged file can't be played out; it is being closed
             while (
                 time.monotonic() < deadline_s
