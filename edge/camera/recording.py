@@ -24,11 +24,11 @@ __all__ = ["RecordingSource"]
 _VERIFIED = "verified"
 _SLICE_MS = 200
 _QUIET_SLICES = 3
+"""After librealsense says that the file has ended, so many empty waits make sure that nothing is queued."""
 _PLAY_OUT_S = 2.0
 _SHORT_FRAMES = 100  # played out within a second, unless the machine does much else
 _SHORT_PLAY_OUT_S = 30.0
 _PLAY_OUT_SLICE_MS = 20
-"""After librealsense says that the file has ended, so many empty waits make sure that nothing is queued."""
 
 
 class RecordingSource(FrameSource):
