@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,10 +62,10 @@ class _Request:
 class RecipeKeeper:
     """Loads the next recipe on a thread of its own, while the one that runs goes on.
 
-    `exchange` gives the rig another model: it returns once the next part will be inspected by that, or
-    raises an `EdgeError`; the old model is closed when its last part is through, and until then nothing else
-    is loaded: there are never more than two models in memory. What can't be taken is refused, and changes
-    nothing. `on_state` is told of every change. `progress` hears how far engines are.
+    `exchange` (`Daemon.exchange`) gives the rig another model, and closes the one that is not used any more:
+    the one before once its last part is through, or the new one where the future ends with an error. Until
+    then nothing else is loaded: there are never more than two models in memory. What can't be taken is
+    refused, and changes nothing. `on_state` is told of every change. `progress` hears how far engines are.
 
     A switch that is asked for while another is being loaded overtakes it.
     """
@@ -74,7 +75,7 @@ class RecipeKeeper:
         loader: RecipeLoader,
         running: LoadedRecipe,
         *,
-        exchange: Callable[[Model], None],
+        exchange: Callable[[Model], Future[None]],
         session: Session,
         memory: RecipeMemory,
         remembered: Remembered | None = None,
@@ -276,11 +277,11 @@ class RecipeKeeper:
 
     def _exchange_for(self, loaded: LoadedRecipe) -> None:
         before = self._running
-        try:
-            self._exchange(loaded.model)
-        except EdgeError:
-            loaded.model.close()
-            raise
+        changed = self._exchange(loaded.model)
+        while not wait((changed,), _LOOK_S).done:
+            if self._stopping:
+                raise RecipeOvertaken(f"recipe {loaded.name} was not gone over to: the rig stops")
+        changed.result()
         self._leaving, self._running = before, loaded
         self._since, self._refused = self._now(), None
         bundle = loaded.verified.bundle

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from itertools import takewhile
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
@@ -16,7 +17,7 @@ __all__ = ["Occasion", "Schedule"]
 _STEP = timedelta(hours=1)
 """A clock that is put back by less is waited for; one by more makes all that was done by it void."""
 
-_MINUTE = timedelta(minutes=1)
+_OVER_A_WEEK = timedelta(days=8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +36,32 @@ class Schedule:
     """
 
     def __init__(self, config: ScheduleConfig) -> None:
-        self._zone = ZoneInfo(config.time_zone)
+        zone = ZoneInfo(config.time_zone)
         self._switches = []
         for switch in config.switches:
             hour, minute = switch.at.split(":")
             days = ",".join(switch.weekdays())
-            self._switches.append((f"{int(minute)} {int(hour)} * * {days}", switch.recipe))
+            self._switches.append((f"{int(minute)} {int(hour)} * * {days}", switch.recipe, zone))
 
     def latest(self, now: datetime) -> Occasion:
         """The last switch until `now` (UTC), that moment included."""
-        return max(self._each(now + _MINUTE, now, reverse=True), key=lambda occasion: occasion.at)
+        # Looked for forwards: backwards, cronsim passes over what lies in an hour that is repeated.
+        passed = [
+            occasion
+            for switch in self._switches
+            for occasion in takewhile(
+                lambda occasion: occasion.at <= now, _after(now - _OVER_A_WEEK, *switch)
+            )
+        ]
+        return max(passed, key=lambda occasion: occasion.at)
 
     def following(self, now: datetime) -> Occasion:
         """The first switch after `now` (UTC)."""
-        return min(self._each(now, now, reverse=False), key=lambda occasion: occasion.at)
+        firsts = [
+            next(occasion for occasion in _after(now - _OVER_A_WEEK, *switch) if occasion.at > now)
+            for switch in self._switches
+        ]
+        return min(firsts, key=lambda occasion: occasion.at)
 
     def due(self, now: datetime, handled: datetime | None) -> Occasion | None:
         """The switch that is to be made, where the last one, by whomever, was made at `handled`.
@@ -61,11 +74,8 @@ class Schedule:
             return latest
         return None
 
-    def _each(self, start: datetime, now: datetime, *, reverse: bool) -> Iterator[Occasion]:
-        local = start.astimezone(self._zone)
-        for expression, recipe in self._switches:
-            for found in CronSim(expression, local, reverse=reverse):
-                at = found.astimezone(timezone.utc)
-                if (at <= now) if reverse else (at > now):
-                    yield Occasion(at, recipe)
-                    break
+
+def _after(start: datetime, expression: str, recipe: str, zone: ZoneInfo) -> Iterator[Occasion]:
+    """The occasions of one switch after `start`, without an end."""
+    for found in CronSim(expression, start.astimezone(zone)):
+        yield Occasion(found.astimezone(timezone.utc), recipe)

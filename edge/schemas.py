@@ -33,6 +33,17 @@ from edge.messages import (
     RegionInfo,
     Verdict,
 )
+from edge.order_messages import (
+    ORDERS,
+    Answer,
+    Order,
+    RecipeOrder,
+    RecipeRefusal,
+    RecipeState,
+    ReloadOrder,
+    RunningRecipe,
+    TriggerOrder,
+)
 
 __all__ = ["TOPICS", "TopicEntry", "documentation", "main", "schema_files", "with_documentation"]
 
@@ -167,6 +178,58 @@ _HEALTH = Health(
     clock_synced=True,
 )
 
+_RECIPE = RecipeState(
+    running=RunningRecipe(
+        name="plate",
+        product="plate",
+        method="msd",
+        model_sha256=_MODEL,
+        calibration_id="2030-01-30-plate-1",
+        threshold=1.0,
+        trigger="part_present",
+        since=_NOON,
+    ),
+    loading="gland",
+    refused=RecipeRefusal(
+        name="nut",
+        reason="signature_missing",
+        detail="bundles/nut: nobody has signed it; sign it with edge-export sign",
+        at=_NOON,
+    ),
+    next_name="gland",
+    next_at=_NOON.replace(hour=13, microsecond=0),
+    names=("gland", "nut", "plate"),
+    creation_time=_NOON,
+    epoch=_EPOCH,
+    boot_id=_BOOT,
+)
+
+_ASKED: Mapping[str, Any] = {
+    "request_id": "6a1f0a52-1d0e-4b3c-8a68-0d3a1f1f7c11",
+    "issued_by": "hmi-3",
+    "reply_to": "acme/dresden/assembly/line-3/cell-2/inspection/resp/hmi-3",
+    "issued_utc": _NOON,
+}
+_TRIGGER = TriggerOrder(**_ASKED, part_serial="A-000123")
+_SWITCH = RecipeOrder(**_ASKED, recipe="gland")
+_RELOAD = ReloadOrder(**_ASKED)
+
+_ANSWER = Answer(
+    command="reload",
+    request_id=_ASKED["request_id"],
+    issued_by="hmi-3",
+    status="done",
+    reason=None,
+    detail=None,
+    result_id=None,
+    recipe="plate",
+    applied=("recipes.plate",),
+    needs_restart=("broker.port",),
+    creation_time=_NOON,
+    epoch=_EPOCH,
+    boot_id=_BOOT,
+)
+
 TOPICS: tuple[TopicEntry, ...] = (
     TopicEntry(
         "availability",
@@ -200,6 +263,7 @@ TOPICS: tuple[TopicEntry, ...] = (
             boot_id=_BOOT,
         ),
     ),
+    TopicEntry("state/recipe", 1, True, "JSON", "which recipe runs, and what comes next", _RECIPE),
     TopicEntry("health", 0, True, "JSON", "how the rig feels, every few seconds", _HEALTH),
     TopicEntry("heatmap", 0, True, "JPEG", "the anomaly map in colours, in the frame's size"),
     TopicEntry("image/rgb", 0, True, "JPEG", "what the camera saw"),
@@ -215,6 +279,10 @@ TOPICS: tuple[TopicEntry, ...] = (
         )
         for kind in PictureKind
     ),
+    TopicEntry("cmd/trigger", 1, False, "JSON", "to the rig: inspect the part that lies there now", _TRIGGER),
+    TopicEntry("cmd/recipe", 1, False, "JSON", "to the rig: go over to another recipe", _SWITCH),
+    TopicEntry("cmd/reload", 1, False, "JSON", "to the rig: read its YAML again", _RELOAD),
+    TopicEntry("resp/{client}", 1, False, "JSON", "what became of a command, to who asked", _ANSWER),
 )
 
 
@@ -226,7 +294,10 @@ def schema_files() -> dict[str, str]:
         "machine_state": MachineState,
         "health": Health,
         "picture_info": PictureInfo,
+        "recipe_state": RecipeState,
+        "answer": Answer,
         "doctor": Report,
+        **{f"cmd_{order.command}": order for order in ORDERS},
     }
     return {
         f"{name}.schema.json": json.dumps(_schema(model), indent=2, ensure_ascii=False) + "\n"
@@ -235,7 +306,9 @@ def schema_files() -> dict[str, str]:
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    schema = model.model_json_schema(mode="serialization")
+    # What others send may leave out what has a default; what we send leaves out nothing.
+    ours = not issubclass(model, Order)
+    schema = model.model_json_schema(mode="serialization" if ours else "validation")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

@@ -18,7 +18,7 @@ from edge.runtime import Runner
 from edge.scoring import image_score, smooth_map
 from edge.selftest_result import SampleResult, SelftestResult, Verdict
 
-__all__ = ["TOLERANCES", "golden_score", "run_selftest"]
+__all__ = ["TOLERANCES", "golden_score", "run_sample", "run_selftest"]
 
 _Arrays = Mapping[str, npt.NDArray[np.generic]]
 _Map = npt.NDArray[np.float32]
@@ -53,7 +53,7 @@ def run_selftest(
     `progress(done, total)` is told of each sample. A sample that can't be read or run, or gives NaN, is a
     problem in the result. Raises `RunnerError` where the stages can't be loaded.
     """
-    precision = max((stage.precision for stage in bundle.manifest.stages), key=_ORDER.index)
+    precision = _precision(bundle)
     files = bundle.golden_files()
     started = time.perf_counter()
     with make_runner() as runner:
@@ -76,6 +76,11 @@ def run_selftest(
     )
 
 
+def run_sample(bundle: Bundle, runner: Runner, path: Path) -> SampleResult:
+    """Run the golden sample `path` on a runner that is there already; it raises nothing for a bad one."""
+    return _sample(bundle, runner, path, TOLERANCES[_precision(bundle)])
+
+
 def golden_score(cells: _Map, arrays: _Arrays, manifest: Manifest) -> float:
     """The score of an anomaly map, `cells` (m, m), of a golden sample that holds `arrays`.
 
@@ -91,6 +96,11 @@ def golden_score(cells: _Map, arrays: _Arrays, manifest: Manifest) -> float:
         factor = manifest.preprocessing.unshuffle
         inside = np.kron(own, np.ones((factor, factor), bool))  # (side, side)
     return image_score(smooth_map(cells, inside, manifest.score), inside, manifest.score)
+
+
+def _precision(bundle: Bundle) -> Precision:
+    """The lowest of its stages."""
+    return max((stage.precision for stage in bundle.manifest.stages), key=_ORDER.index)
 
 
 def _sample(bundle: Bundle, runner: Runner, path: Path, tolerance: float) -> SampleResult:

@@ -125,12 +125,12 @@ def _runtime(rig: RigConfig | None, engines: Path | None) -> TensorRTConfig:
 def _bundles(rig: RigConfig | None, given: Sequence[Path], into: Path | None, prune: bool) -> list[Bundle]:
     """What to build, each once; a rig that lists trusted keys takes no bundle but theirs.
 
-    What is about to be pruned must not be the engines of the rig's own bundle, whatever else is named.
+    What is about to be pruned must not be the engines of the rig's own bundles, whatever else is named.
     """
     keys = None if rig is None else rig.read_trusted_keys()
     paths = list(given)
     if rig is not None and (prune or not paths):
-        paths.append(rig.bundle)
+        paths += rig.recipe_book().bundles
     if not paths:
         raise ConfigError("nothing to build: give --bundle, or --config")
     archives = [path for path in paths if path.suffix == ".zip" and not path.is_dir()]

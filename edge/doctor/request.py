@@ -32,7 +32,7 @@ def report_of(
     report = examine(
         Machine(),
         rig=rig,
-        bundle_path=bundle or (rig.bundle if rig is not None else None),
+        bundle_path=bundle or (rig.recipe_book().beginning.bundle if rig is not None else None),
         runtime=_runtime(backend, rig),
         selftest=selftest,
         user_name=user,

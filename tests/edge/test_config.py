@@ -50,7 +50,8 @@ def test_example_of_the_docs_loads_and_names_every_section() -> None:
     config = load_rig_config(EXAMPLE)
     assert config.rig.root == "acme/dresden/assembly/line-3/cell-2/inspection"
     assert isinstance(config.trigger, PartPresentTrigger)
-    assert config.model_fields_set == set(RigConfig.model_fields)
+    of_several = {"recipes", "recipe", "schedule"}  # docs/recipes.md shows those
+    assert config.model_fields_set == set(RigConfig.model_fields) - of_several
 
 
 def test_relative_paths_start_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,3 +275,62 @@ def test_a_trusted_key_that_is_none_is_named(tmp_path: Path, name: str, words: s
     config = load_rig_config(written(tmp_path, RIGHT + f"trusted_keys: ['{name}']\n"))
     with pytest.raises(ConfigError, match=words):
         config.read_trusted_keys()
+
+
+SEVERAL = """\
+rig: {enterprise: acme, site: d, area: a, line: l, cell: c}
+camera: {source: live}
+recipes:
+  plate:
+    bundle: bundles/plate
+  gland:
+    bundle: /srv/gland
+    trigger: {kind: command}
+    calibration: own
+recipe: plate
+schedule:
+  time_zone: Europe/Berlin
+  switches:
+    - {at: "06:00", recipe: gland}
+"""
+
+
+def test_recipes_are_read_with_their_paths(tmp_path: Path) -> None:
+    book = load_rig_config(written(tmp_path, SEVERAL)).recipe_book()
+    assert (book.first, book.names) == ("plate", ("gland", "plate"))
+    assert book.beginning.bundle == tmp_path / "bundles" / "plate"
+    assert book.recipes["gland"].calibration == tmp_path / "own"
+    assert book.bundles == (Path("/srv/gland"), tmp_path / "bundles" / "plate")
+    assert book.schedule is not None
+
+
+def test_one_bundle_is_the_recipe_main(tmp_path: Path) -> None:
+    config = load_rig_config(written(tmp_path, RIGHT))
+    book = config.recipe_book()
+    assert (book.first, book.names) == ("main", ("main",))
+    assert (book.beginning.bundle, book.beginning.trigger) == (config.bundle, config.trigger)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line", "message"),
+    [
+        ("    bundle: /srv/gland", "    bundel: /srv/gland", 7, 'did you mean "bundle"?'),
+        ("kind: command", "kind: comand", 8, "recipes.gland.trigger.kind: 'comand' is unknown"),
+        ("recipe: plate", "recipe: nut", 1, "no recipe is called 'nut'; there are plate, gland"),
+        ("recipe: plate\n", "", 1, "recipe is missing"),
+        ("recipe: gland}", "recipe: nut}", 1, "no recipe is called 'nut'"),
+        ("recipe: plate", "recipe: plate\nbundle: b", 1, "one of the two"),
+        ("recipe: plate", "recipe: plate\ntrigger: {kind: every_frame}", 1, "move it there"),
+        ('at: "06:00"', "at: 22:30", 14, "quotation marks"),
+        ("Europe/Berlin", "Europe/Atlantis", 12, "no time zone that this machine knows"),
+        ("  gland:", '  "../gland":', 6, "should match pattern"),
+    ],
+)
+def test_mistakes_in_recipes_are_found_where_they_stand(
+    tmp_path: Path, right: str, wrong: str, line: int, message: str
+) -> None:
+    path = written(tmp_path, SEVERAL.replace(right, wrong, 1))
+    with pytest.raises(ConfigError) as caught:
+        load_rig_config(path)
+    assert f"{path}:{line}:" in str(caught.value)
+    assert message in str(caught.value)
