@@ -61,6 +61,7 @@ class Worker:
                 [sys.executable, "-m", "edge.child", str(os.getpid())]
                 + [sys.executable, "-m", "tests.edge.fuzz_worker"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+                stderr=subprocess.DEVNULL,  # ONNX Runtime tells of every damaged graph
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
             )  # fmt: skip
         return self._process
