@@ -22,8 +22,8 @@ from train.views import FeatureCache
 __all__ = ["DEMO_BUNDLE", "DEMO_PRODUCT", "TRAIN_SEEDS", "main"]
 
 DEMO_PRODUCT = "plate"
-TRAIN_SEEDS = (1001, 1002, 1003, 1004, 1005, 1006)
-"""One simulated rig each: its own tilt, lamp and tray, as on six days."""
+TRAIN_SEEDS = tuple(range(1001, 1011))
+"""One simulated rig each: its own tilt, lamp and tray, as on ten days."""
 
 PARTS_PER_RIG = 25
 DEMO_BUNDLE = Path(__file__).resolve().parents[1] / "edge" / "demo" / "bundle"

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from edge.bundle import Precision
+from edge.demo.rig import packaged_bundle
 from edge.framing import FramingConfig
 from edge.preprocessing import Preprocessing, tensor_shapes
 from edge.runtime.tensorrt.building import build_engine
@@ -105,4 +106,9 @@ def test_builds(name: str, precision: Precision, stages: Stages, rtx: Any, tmp_p
         return
     path = tmp_path / f"{name}.onnx"
     onnx.save(stages.in_precision(name, precision), path)
+    assert len(build_engine(rtx, path, BuildOptions())) > 1000
+
+
+@pytest.mark.parametrize("path", sorted(packaged_bundle().glob("*.onnx")), ids=lambda path: path.stem)
+def test_builds_the_model_of_the_demo(path: Path, rtx: Any) -> None:
     assert len(build_engine(rtx, path, BuildOptions())) > 1000
