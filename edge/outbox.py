@@ -31,13 +31,15 @@ from edge.outbox_records import (
     Replay,
     StoredVerdict,
     TriggerInHand,
+    alarms_of,
     to_microseconds,
 )
 from edge.outbox_rows import (
-    STORED_COLUMNS,
+    SELECT_STORED,
     acknowledge,
     insert_trigger,
     insert_verdict,
+    remove,
     replace_trigger,
     stored_verdict,
     triggers_in_hand,
@@ -54,11 +56,13 @@ REPLAY_MAX = 10_000
 """More in one go would keep verdicts that are being made from being committed."""
 
 _MIB = 1 << 20
+_RESERVE_MB = 8  # of the ballast
 _DAY_NS = 86_400 * 10**9
 _MAINTENANCE_NS = 10**9
 _LEDGER_PIECE = 200  # verdicts removed in one go, and
 _PICTURE_PIECE = 16 * _MIB  # bytes of pictures: a commit must not wait for more
 _PIECE_WHEN_FULL = 1000
+_PAGES_AHEAD = 512  # some hundred verdicts
 _PICTURE_PIECE_WHEN_FULL = 4 * _MIB
 
 _T = TypeVar("_T")
@@ -89,7 +93,11 @@ class Outbox:
         self._lock = lock_folder(folder)
         try:
             keep_free_bytes = config.keep_free_mb * _MIB
-            self._ballast = Ballast(folder / "ballast", config.ballast_mb * _MIB, keep_free_bytes)
+            self._ballast = Ballast(
+                folder / "ballast", (config.ballast_mb - _RESERVE_MB) * _MIB, keep_free_bytes
+            )
+            # A disk full of what waits can only be left by acknowledgements, which have to be written.
+            self._reserve = Ballast(folder / "reserve", _RESERVE_MB * _MIB, keep_free_bytes)
             self._database = self._open()
         except BaseException:
             os.close(self._lock)
@@ -101,7 +109,7 @@ class Outbox:
             self._opened_ns = self._maintained_ns = clock_ns()
             # Counts the time that the outbox was open, over all starts: a wall clock jumps.
             self._run_base_ns = self._newest_ns()
-            self._ballast.restore()
+            self._restore_ballast()
             self._status = self._look()
         except BaseException:
             self._database.close()
@@ -156,9 +164,7 @@ class Outbox:
     def verdict_of(self, trigger_id: str) -> StoredVerdict | None:
         """The verdict of a trigger, acknowledged or not; None where it has none, or has none any more."""
         self._check_owner()
-        rows = self._database.read(
-            f"SELECT {STORED_COLUMNS} FROM verdict WHERE trigger_id = ?", (trigger_id,)
-        )
+        rows = self._database.read(f"{SELECT_STORED} WHERE trigger_id = ?", (trigger_id,))
         return stored_verdict(rows[0]) if rows else None
 
     def unacknowledged(self, limit: int, *, without: Collection[int] = ()) -> list[QueuedVerdict]:
@@ -168,8 +174,7 @@ class Outbox:
         """
         self._check_owner()
         rows = self._database.read(
-            f"SELECT {STORED_COLUMNS} FROM verdict WHERE acknowledged_run_ns IS NULL "
-            "ORDER BY replayed, position LIMIT ?",
+            f"{SELECT_STORED} WHERE acknowledged_run_ns IS NULL ORDER BY replayed, position LIMIT ?",
             (limit + len(without),),
         )
         left_out = set(without)
@@ -192,7 +197,7 @@ class Outbox:
             return acknowledge(db, positions, to_microseconds(utc_now()), self._run_ns())
 
         # A loss of power may undo it: then they are sent again, and are told by their id.
-        return self._write(mark, durable=False)
+        return self._write(mark, durable=False, last_resort=self._reserve.drop)
 
     def requeue(self, window_s: float | None = None) -> int:
         """After the broker lost its state: what it acknowledged last waits again; gives how many.
@@ -249,7 +254,7 @@ class Outbox:
                 self._forget(self._run_ns(), _LEDGER_PIECE)
         except OutboxFull as error:
             _log.error("%s", error)  # the next commit gives up what it must
-        self._ballast.restore()
+        self._restore_ballast()
         self._status = self._look()
 
     def close(self) -> None:
@@ -271,7 +276,7 @@ class Outbox:
         try:
             return Database.open(path)
         except OutboxFull:
-            if not self._ballast.drop():
+            if not (self._ballast.drop() or self._reserve.drop()):
                 raise
             return Database.open(path)
         except OutboxDamaged as error:
@@ -281,19 +286,46 @@ class Outbox:
             salvage(aside, database)
             return database
 
-    def _write(self, change: Callable[[sqlite3.Connection], _T], *, durable: bool = True) -> _T:
+    def _restore_ballast(self) -> None:
+        if not (self._reserve.restore() and self._ballast.restore()):
+            self._forget_ahead()
+
+    def _drop_ballast(self) -> bool:
+        dropped = self._ballast.drop()
+        if dropped:
+            self._forget_ahead()
+        return dropped
+
+    def _forget_ahead(self) -> None:
+        """Keep room within the file: on a full disk there is none left to write what is to be removed."""
+        try:
+            while (
+                self._database.number("PRAGMA freelist_count") < _PAGES_AHEAD
+                and self._forget(self._run_ns(), _LEDGER_PIECE) == _LEDGER_PIECE
+            ):
+                pass
+        except OutboxFull as error:
+            _log.error("%s", error)
+
+    def _write(
+        self,
+        change: Callable[[sqlite3.Connection], _T],
+        *,
+        durable: bool = True,
+        last_resort: Callable[[], bool] = lambda: False,
+    ) -> _T:
         while True:
             try:
                 return self._database.change(change, durable=durable)
             except OutboxFull:
-                if not self._give_up_something():
+                if not (self._give_up_something() or last_resort()):
                     raise
 
     def _give_up_something(self) -> bool:
         """The disk is full: let the least important go; False where nothing is left to let go."""
         givers: tuple[Callable[[], object], ...] = (
             lambda: self._pictures.evict(_PICTURE_PIECE_WHEN_FULL),
-            self._ballast.drop,
+            self._drop_ballast,
             lambda: self._forget(self._run_ns(), _PIECE_WHEN_FULL),
         )
         for give in givers:
@@ -312,10 +344,9 @@ class Outbox:
             (until_ns, at_most),
         )
         if rows:
-            self._pictures.remove_of([row[0] for row in rows])
-            self._database.change(
-                lambda db: db.executemany("DELETE FROM verdict WHERE position = ?", rows), durable=False
-            )
+            positions = [row[0] for row in rows]
+            self._pictures.remove_of(positions)
+            self._database.change(lambda db: remove(db, positions), durable=False)
         return len(rows)
 
     def _replay(self, which: str, parameters: tuple[object, ...]) -> Replay:
@@ -343,14 +374,8 @@ class Outbox:
 
     def _look(self) -> OutboxStatus:
         aside = tuple(sorted(path.name for path in self._folder.glob("outbox.damaged-*.db")))
-        held = self._ballast.held_bytes
+        held = self._ballast.held_bytes + self._reserve.held_bytes
         free = free_bytes(self._folder)
-        alarms = [f"{self._folder / name} was found damaged; look at it, then delete it" for name in aside]
-        if held < self._config.ballast_mb * _MIB:
-            alarms.append(
-                f"{self._folder}: {free >> 20} MiB are free, too few to keep {self._config.ballast_mb} in "
-                "reserve; free some space, or verdicts are lost when the disk is full"
-            )
         number = self._database.number
         return OutboxStatus(
             unacknowledged=number("SELECT count(*) FROM verdict WHERE acknowledged_run_ns IS NULL"),
@@ -363,7 +388,7 @@ class Outbox:
             ballast_bytes=held,
             disk_free_bytes=free,
             set_aside=aside,
-            alarms=tuple(alarms),
+            alarms=alarms_of(self._folder, aside, held, self._config.ballast_mb * _MIB, free),
         )
 
     def _check_owner(self) -> None:

@@ -43,7 +43,6 @@ CREATE TABLE verdict (
     seq INTEGER NOT NULL,
     outcome TEXT NOT NULL,
     created_us INTEGER NOT NULL,
-    payload BLOB NOT NULL,
     replayed INTEGER NOT NULL DEFAULT 0,
     acknowledged_us INTEGER,
     acknowledged_run_ns INTEGER,
@@ -53,6 +52,10 @@ CREATE INDEX verdict_waiting ON verdict (replayed, position) WHERE acknowledged_
 CREATE INDEX verdict_acknowledged ON verdict (acknowledged_run_ns) WHERE acknowledged_run_ns IS NOT NULL;
 CREATE INDEX verdict_created ON verdict (created_us);
 CREATE INDEX verdict_outcome ON verdict (outcome, position);
+CREATE TABLE payload (  -- apart, for an acknowledgement writes the whole row of its verdict anew
+    position INTEGER PRIMARY KEY REFERENCES verdict (position),
+    json BLOB NOT NULL
+) STRICT;
 CREATE TABLE trigger_in_hand (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     trigger_id TEXT NOT NULL UNIQUE,
@@ -74,7 +77,7 @@ CREATE TABLE picture (
 CREATE INDEX picture_rank ON picture (rank, position, size_bytes);
 """
 
-_TABLES = {"picture", "trigger_in_hand", "verdict"}
+_TABLES = {"payload", "picture", "trigger_in_hand", "verdict"}
 
 _T = TypeVar("_T")
 

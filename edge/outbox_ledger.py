@@ -17,7 +17,7 @@ from edge.inspection import Outcome
 from edge.messages import PictureInfo
 from edge.outbox_database import DATABASE_NAME, PICTURES_NAME, explained
 from edge.outbox_records import StoredVerdict
-from edge.outbox_rows import STORED_COLUMNS, stored_verdict
+from edge.outbox_rows import SELECT_STORED, stored_verdict
 
 __all__ = ["Ledger"]
 
@@ -48,18 +48,18 @@ class Ledger:
 
     def find(self, result_id: str) -> StoredVerdict | None:
         """The verdict of that id; None where there is none, or none any more."""
-        rows = self._read(f"SELECT {STORED_COLUMNS} FROM verdict WHERE result_id = ?", (result_id,))
+        rows = self._read(f"{SELECT_STORED} WHERE result_id = ?", (result_id,))
         return stored_verdict(rows[0]) if rows else None
 
     def after(self, position: int, limit: int) -> list[StoredVerdict]:
         """Up to `limit` verdicts behind that position, the oldest first."""
-        sql = f"SELECT {STORED_COLUMNS} FROM verdict WHERE position > ? ORDER BY position LIMIT ?"
+        sql = f"{SELECT_STORED} WHERE position > ? ORDER BY position LIMIT ?"
         return [stored_verdict(row) for row in self._read(sql, (position, limit))]
 
     def latest(self, limit: int, outcomes: Collection[Outcome] = tuple(Outcome)) -> list[StoredVerdict]:
         """The last `limit` verdicts of these outcomes, the newest first."""
         found: list[StoredVerdict] = []
-        sql = f"SELECT {STORED_COLUMNS} FROM verdict WHERE outcome = ? ORDER BY position DESC LIMIT ?"
+        sql = f"{SELECT_STORED} WHERE outcome = ? ORDER BY position DESC LIMIT ?"
         for outcome in outcomes:  # one by one, so that the index gives rare ones at once
             found += [stored_verdict(row) for row in self._read(sql, (outcome.value, limit))]
         return sorted(found, key=lambda verdict: -verdict.position)[:limit]

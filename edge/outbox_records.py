@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 from edge.inspection import Outcome
 
@@ -13,6 +15,7 @@ __all__ = [
     "Replay",
     "StoredVerdict",
     "TriggerInHand",
+    "alarms_of",
     "from_microseconds",
     "to_microseconds",
 ]
@@ -93,6 +96,19 @@ class OutboxStatus:
     disk_free_bytes: int
     set_aside: tuple[str, ...]
     alarms: tuple[str, ...]
+
+
+def alarms_of(
+    folder: Path, set_aside: Sequence[str], ballast_bytes: int, wanted_bytes: int, free_bytes: int
+) -> tuple[str, ...]:
+    """A sentence for each thing that a person has to see to."""
+    alarms = [f"{folder / name} was found damaged; look at it, then delete it" for name in set_aside]
+    if ballast_bytes < wanted_bytes:
+        alarms.append(
+            f"{folder}: {free_bytes >> 20} MiB are free, too few to keep {wanted_bytes >> 20} in reserve; "
+            "free some space, or verdicts can't be kept once the disk is full"
+        )
+    return tuple(alarms)
 
 
 def to_microseconds(time: datetime) -> int:

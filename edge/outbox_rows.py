@@ -12,17 +12,21 @@ from edge.messages import Verdict
 from edge.outbox_records import StoredVerdict, TriggerInHand, from_microseconds, to_microseconds
 
 __all__ = [
-    "STORED_COLUMNS",
+    "SELECT_STORED",
     "acknowledge",
     "insert_trigger",
     "insert_verdict",
+    "remove",
     "replace_trigger",
     "stored_verdict",
     "triggers_in_hand",
     "wait_again",
 ]
 
-STORED_COLUMNS = "position, result_id, trigger_id, epoch, seq, outcome, payload, replayed, acknowledged_us"
+SELECT_STORED = (
+    "SELECT position, result_id, trigger_id, epoch, seq, outcome, json, replayed, acknowledged_us "
+    "FROM verdict JOIN payload USING (position)"
+)
 """What `stored_verdict` reads."""
 
 _KNOWN = (
@@ -70,20 +74,21 @@ def insert_verdict(db: sqlite3.Connection, verdict: Verdict, trigger_id: str | N
     payload = verdict.to_json()
     try:
         position = db.execute(
-            "INSERT INTO verdict (result_id, trigger_id, epoch, seq, outcome, created_us, payload) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (*name, to_microseconds(verdict.creation_time), payload),
+            "INSERT INTO verdict (result_id, trigger_id, epoch, seq, outcome, created_us) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (*name, to_microseconds(verdict.creation_time)),
         ).lastrowid
     except sqlite3.IntegrityError as error:
         raise OutboxError(
             f"verdict {verdict.result_id} (epoch {verdict.epoch}, seq {verdict.seq}) is here already "
             f"({error}); give each verdict an id and a number of its own"
         ) from error
+    db.execute("INSERT INTO payload (position, json) VALUES (?, ?)", (position, payload))
     return stored_verdict((position, *name, payload, 0, None))
 
 
 def stored_verdict(row: Sequence[Any]) -> StoredVerdict:
-    """A row of `STORED_COLUMNS`."""
+    """A row of `SELECT_STORED`."""
     position, result_id, trigger_id, epoch, seq, outcome, payload, replayed, acknowledged_us = row
     return StoredVerdict(
         position=position,
@@ -117,6 +122,12 @@ def wait_again(
         (int(replayed), *parameters),
     ).fetchall()
     return [row[0] for row in rows]
+
+
+def remove(db: sqlite3.Connection, positions: Sequence[int]) -> None:
+    """Forget these verdicts, whose pictures are gone."""
+    for table in ("payload", "verdict"):
+        db.executemany(f"DELETE FROM {table} WHERE position = ?", [(position,) for position in positions])
 
 
 def _is_known(db: sqlite3.Connection, trigger_id: str) -> bool:

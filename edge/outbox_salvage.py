@@ -16,21 +16,29 @@ __all__ = ["salvage"]
 
 _log = logging.getLogger(__name__)
 
-_VERDICT = "position, result_id, trigger_id, epoch, seq, outcome, created_us, payload, replayed"
+_VERDICT = "position, result_id, trigger_id, epoch, seq, outcome, created_us, replayed"
 _TRIGGER = "position, trigger_id, kind, asked_us, part_serial, epoch"
 
 
 def salvage(damaged: Path, into: Database) -> None:
     """Copy what waits in `damaged` and can be read, is whole, and is not there yet."""
+    payloads = dict(_rows(damaged, "payload", "position, json", "TRUE"))
     verdicts = [
-        row for row in _rows(damaged, "verdict", _VERDICT, "acknowledged_run_ns IS NULL") if _is_whole(row)
+        row
+        for row in _rows(damaged, "verdict", _VERDICT, "acknowledged_run_ns IS NULL")
+        if _is_whole(row, payloads.get(row[0]))
     ]
     triggers = _rows(damaged, "trigger_in_hand", _TRIGGER, "TRUE")
 
     def insert(db: sqlite3.Connection) -> tuple[int, int]:
         saved = db.executemany(
-            f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", verdicts
+            f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", verdicts
         ).rowcount
+        db.executemany(
+            "INSERT OR IGNORE INTO payload (position, json) SELECT ?1, ?2 "
+            "WHERE EXISTS (SELECT 1 FROM verdict WHERE position = ?1)",
+            [(row[0], payloads[row[0]]) for row in verdicts],
+        )
         begun = db.executemany(
             f"INSERT OR IGNORE INTO trigger_in_hand ({_TRIGGER}) SELECT ?, ?2, ?, ?, ?, ? "
             "WHERE NOT EXISTS (SELECT 1 FROM verdict WHERE trigger_id = ?2)",
@@ -66,9 +74,11 @@ def _rows(damaged: Path, table: str, columns: str, which: str) -> list[tuple[Any
     return [found[position] for position in sorted(found)]
 
 
-def _is_whole(row: tuple[Any, ...]) -> bool:
+def _is_whole(row: tuple[Any, ...], payload: object) -> bool:
+    if not isinstance(payload, bytes):
+        return False
     try:
-        verdict = Verdict.model_validate_json(row[7])
-    except (ValidationError, TypeError):
+        verdict = Verdict.model_validate_json(payload)
+    except ValidationError:
         return False
     return (verdict.result_id, verdict.epoch, verdict.seq, verdict.outcome.value) == (row[1], *row[3:6])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -41,3 +42,14 @@ def work(folder: Path, epoch: int, told: Connection) -> None:
                 outbox.acknowledge(sent)
                 for each in sent:
                     told.send(("acknowledged", "", each.verdict.result_id))
+
+
+def write(folder: Path, told: Connection, durable: bool) -> None:
+    """Commit verdicts until the power fails; say which are on disk. Without `durable` that is not true."""
+    with Outbox(folder, SETTINGS) as outbox:
+        if not durable:
+            database = outbox._database
+            change = database.change
+            object.__setattr__(database, "change", lambda what, *, durable: change(what, durable=False))
+        for seq in itertools.count():
+            told.send(outbox.commit(numbered(0, seq)).result_id)

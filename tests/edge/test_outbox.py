@@ -357,7 +357,7 @@ class TestDamage:
         path = tmp_path / "outbox.db"
         whole = path.read_bytes()
         page = 4096
-        at = whole.index(waiting[150].encode()) // page * page  # a page of the verdicts
+        at = whole.index(f'"result_id":"{waiting[150]}"'.encode()) // page * page  # of the payloads
         path.write_bytes(whole[:at] + b"\xa5" * page + whole[at + page :])
         damaged = path.read_bytes()
         with caplog.at_level(logging.CRITICAL), Outbox(tmp_path, SETTINGS) as outbox:
