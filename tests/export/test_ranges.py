@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -22,7 +22,7 @@ from edge.simulation import RigScene
 from edge.simulation.dataset import frame_from_shot
 from export.adversarial import adversarial_inputs, tampered_frames, tampered_tensors
 from export.precision import in_precision, supports
-from export.ranges import check_fp16_ranges, reference_peak
+from export.ranges import check_fp16_ranges
 from tests.export.small_graphs import run, small_graph
 
 ALL = frozenset({"image", "normals", "depth", "z", "mask"})
@@ -69,6 +69,7 @@ def test_it_says_how_near_to_the_end_a_stage_came_and_on_what() -> None:
     assert peak.value == pytest.approx(np.exp(10), rel=2**-10)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.floats(-70000, 70000, width=32))
 def test_just_what_fp16_holds_is_let_through(value: float) -> None:
     identity = in_half(helper.make_node("Identity", ["a"], ["b"]))
@@ -80,6 +81,20 @@ def test_just_what_fp16_holds_is_let_through(value: float) -> None:
     else:
         with pytest.raises(ExportError, match=r"'a' reaches .* on it"):
             check_fp16_ranges([stage("odd", x="x")], {"odd.onnx": identity}, inputs)
+
+
+def test_it_says_what_rounding_between_nodes_does_and_onnx_runtime_does_not() -> None:
+    """2048 + 1 is 2048 in FP16: taking 2048 off again gives 0, not 1."""
+    large = np.full((1, 4), 2048, np.float16)
+    model = in_half(
+        helper.make_node("Add", ["a", "large"], ["c"]),
+        helper.make_node("Sub", ["c", "large"], ["b"]),
+        large=large,
+    )
+    x = np.float32([[1, 2, 3, 4]])
+    assert np.array_equal(run(model, {"x": x}), x)
+    (peak,) = check_fp16_ranges([stage("odd", x="x")], {"odd.onnx": model}, {"it": {"x": x}})
+    assert peak.rounding == pytest.approx(1 / x.std())
 
 
 @pytest.mark.parametrize("kind", ["MatMul", "Gemm", "Conv"])
@@ -100,7 +115,6 @@ def test_a_sum_that_may_overflow_on_the_way_is_found(kind: str) -> None:
     else:
         product = in_half(helper.make_node(kind, ["a", "w"], ["b"]), w=weights)
     assert run(product, {"x": x})[0, 0] == 60000
-    reference_peak(product, {"x": x}, stage="odd", label="it")  # it adds in float32
     words = r"'[bc], sum of absolute values' reaches 180000 on sums"
     with pytest.raises(ExportError, match=words):
         check_fp16_ranges([stage("odd", x="x")], {"odd.onnx": product}, {"sums": {"x": x}})
@@ -133,8 +147,6 @@ def test_a_stage_without_fp16_has_no_peak_and_is_run_for_those_behind_it() -> No
     assert (peak.stage, peak.value) == ("odd", pytest.approx(np.exp(6), rel=2**-10))
     with pytest.raises(ExportError, match="stage 'odd': FP16 tensor 'e'"):
         check_fp16_ranges(stages, models, {"it": {"x": X}})
-    with pytest.raises(ExportError, match="has no FP16 tensor"):
-        reference_peak(double, {"x": X}, stage="first", label="it")
 
 
 def test_a_graph_that_can_t_be_run_is_told() -> None:
@@ -251,6 +263,7 @@ def test_a_frame_without_a_part_gives_none(frame: Frame) -> None:
     assert tampered_frames(frame, WHOLE.model_copy(update={"foreground": thresholds})) == {}
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.sampled_from([None, 8.0]),
     st.sampled_from(["raw", "height"]),
