@@ -10,11 +10,20 @@ from concurrent.futures import Future
 
 from edge.camera.source import FrameSource
 from edge.clock import utc_now
-from edge.errors import CameraLost, CameraStalled, EdgeError, FrameError, TriggerError, TriggerRefused
+from edge.errors import (
+    CameraAway,
+    CameraLost,
+    CameraStalled,
+    EdgeError,
+    FrameError,
+    TriggerError,
+    TriggerRefused,
+)
 from edge.event_trigger import EventTrigger
 from edge.frame import Frame
 from edge.health import Tally
 from edge.messages import MachineStateName
+from edge.reasons import reason_of
 from edge.work.course import Course
 from edge.work.desk import Desk
 from edge.work.handover import Handover
@@ -66,6 +75,7 @@ class CaptureWorker(Worker):
         self._waiting: list[Job] = []  # triggered from outside, for the next frame
         self._bad_frames = 0
         self._blind = False
+        self._away: str | None = None
 
     def exchange(self, model: Model) -> Future[None]:
         """From the next frame on, `model` is what is asked; the jobs of before keep the one before.
@@ -92,6 +102,9 @@ class CaptureWorker(Worker):
                 self._asked_ns, self._asked_utc = time.monotonic_ns(), utc_now()
                 try:
                     frame = self._read()
+                except CameraAway as away:
+                    self._on_away(away)
+                    continue
                 except (CameraLost, CameraStalled) as error:
                     self._reopen(error)
                     continue
@@ -101,7 +114,7 @@ class CaptureWorker(Worker):
                 if frame is None:
                     _log.info("%s has ended", self._source.name)
                     return
-                self._bad_frames = 0
+                self._on_back()
                 self._tally.frame()
                 self._on_frame(frame)
 
@@ -143,10 +156,13 @@ class CaptureWorker(Worker):
                 if now_s >= end_s or now_s - began_s < slice_s / 2 or self.course.stopping:
                     raise
             self.beat.beat()
+            self._exchange()
             self._hear(0.0)
 
     def _on_frame(self, frame: Frame) -> None:
         trigger = self.model.trigger
+        if isinstance(trigger, EventTrigger):
+            self._take(trigger)  # what was fired while it was waited for the frame: this may be the one
         for job in self._due_now(frame):
             self._hand_on(job.with_frame(frame))
         if isinstance(trigger, EventTrigger):
@@ -273,6 +289,20 @@ class CaptureWorker(Worker):
             changed.set_result(None)
 
     # The camera.
+
+    def _on_away(self, away: CameraAway) -> None:
+        """Somebody looks after the camera already: say why it is away, each time that this changes."""
+        reason = reason_of(away.__cause__ or away)
+        if reason != self._away:
+            self._away = reason
+            self._desk.say(Said(MachineStateName.ERROR, reason, str(away)))
+
+    def _on_back(self) -> None:
+        self._bad_frames = 0
+        if self._away is not None:
+            self._away = None
+            self._tally.reopened()
+            self._say_at_work("reopened")
 
     def _on_bad_frame(self, error: FrameError) -> None:
         self._bad_frames += 1

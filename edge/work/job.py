@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from edge.errors import EdgeError
 from edge.event_trigger import Firing
 from edge.frame import Frame
 from edge.messages import TriggerKind
+from edge.reasons import reason_of
 from edge.trigger import Trigger
 from edge.work.model import Model
 
@@ -29,11 +29,10 @@ class Failure:
     @staticmethod
     def of(error: BaseException) -> Failure:
         """`CameraLost` → `camera_lost`; what is no error of ours is an `internal_error`."""
-        name = type(error).__name__
         ours = isinstance(error, EdgeError | KeyboardInterrupt)
         return Failure(
-            reason=re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() if ours else "internal_error",
-            detail=str(error) or name,
+            reason=reason_of(error) if ours else "internal_error",
+            detail=str(error) or type(error).__name__,
         )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
 from edge.work.course import Course
 from edge.work.handover import Handover
-from edge.work.pulse import Pulse
+from edge.work.pulse import Beat, Pulse
 
 __all__ = ["SLICE_S", "Consumer", "Worker"]
 
@@ -25,6 +26,7 @@ class Worker(ABC):
         self.name = name
         self.course = course
         self._pulse = pulse
+        self.beat = Beat(time.monotonic_ns)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:

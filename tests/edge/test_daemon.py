@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -69,7 +70,14 @@ PROVENANCE = Provenance(
     is_simulated=True,
 )
 QUICK = DaemonSettings(
-    frame_timeout_s=1.0, flush_timeout_s=0.0, health_interval_s=60, first_backoff_s=0.01, last_backoff_s=0.02
+    frame_timeout_s=1.0,
+    max_frame_age_s=1e6,
+    flush_timeout_s=0.0,
+    hang_timeout_s=1e6,
+    stop_timeout_s=1e6,
+    health_interval_s=60,
+    first_backoff_s=0.01,
+    last_backoff_s=0.02,
 )
 
 
@@ -207,7 +215,7 @@ class TestVerdicts:
             ReplayCamera([flat_frame(0, age_s=60.0), flat_frame(1)]),
             publisher,
             inspector=inspector,
-            settings=DaemonSettings(max_frame_age_s=30.0, health_interval_s=60),
+            settings=replace(QUICK, max_frame_age_s=30.0),
         ).run()
         assert outcomes(publisher) == [("no_decision", "stale_frame"), ("pass", None)]
         assert inspector.inspected == 1
@@ -372,7 +380,7 @@ def test_health_counts_what_happened() -> None:
         source,
         publisher,
         inspector=ScriptedInspector((0.2, 3.0)),
-        settings=DaemonSettings(health_interval_s=0.02, flush_timeout_s=0),
+        settings=replace(QUICK, health_interval_s=0.02),
     ).run()
     last = publisher.healths[-1]
     assert last.inspections == InspectionCounts(passed=2, failed=2, no_decision=0, error=0)
@@ -394,7 +402,7 @@ class TestOverMosquitto:
             publisher,
             inspector=ScriptedInspector((0.2, 3.0)),
             pictures=all_pictures,
-            settings=DaemonSettings(health_interval_s=0.05, flush_timeout_s=30),
+            settings=replace(QUICK, health_interval_s=0.05, flush_timeout_s=30),
         ).run()
 
     def test_n_frames_are_n_verdicts_and_pictures_at_an_independent_subscriber(self) -> None:

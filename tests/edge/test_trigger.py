@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edge.config import EveryFrameTrigger, PartPresentTrigger
+from edge.config import EveryFrameTrigger, IntervalTrigger, PartPresentTrigger
 from edge.errors import DepthUnusable
 from edge.frame import Frame
 from edge.preprocessing import ForegroundConfig
@@ -15,7 +17,7 @@ from edge.simulation.noise import DepthNoise, quantise_depth
 from edge.simulation.rig import RigScene
 from edge.simulation.scene import Shot
 from edge.testing.frames import flat_frame
-from edge.trigger import EveryFrame, PartPresent, Trigger, trigger_from_config
+from edge.trigger import EveryFrame, Interval, PartPresent, Trigger, trigger_from_config
 
 _Depth = npt.NDArray[np.float32]
 
@@ -88,6 +90,34 @@ def test_every_frame_is_every_frame() -> None:
     assert isinstance(trigger, EveryFrame)
     dark = replace(flat_frame(), depth_m=np.zeros((48, 64), np.float32))
     assert due(trigger, [flat_frame(), flat_frame(part_height_m=0.02), dark]) == [True] * 3
+
+
+class TestInterval:
+    def dues(self, times_s: list[float]) -> tuple[list[bool], int]:
+        now_ns = iter(round(time_s * 1e9) for time_s in times_s)
+        trigger = Interval(IntervalTrigger(kind="interval", interval_s=2.0), lambda: next(now_ns))
+        return [trigger.due(flat_frame()) for _ in times_s], trigger.late
+
+    def test_the_first_frame_of_each_interval_is_due(self) -> None:
+        assert self.dues([10.0, 11.9, 12.0, 12.1, 14.5, 15.9, 16.0]) == (
+            [True, False, True, False, True, False, True],
+            0,
+        )
+
+    def test_a_late_frame_does_not_move_the_next_interval(self) -> None:
+        assert self.dues([0.0, 3.9, 4.0, 5.9]) == ([True, True, True, False], 0)
+
+    def test_intervals_without_a_frame_are_counted_and_not_made_up_for(self) -> None:
+        assert self.dues([0.0, 9.0, 9.1, 10.0]) == ([True, True, False, True], 3)
+
+    @given(st.lists(st.floats(0.0, 50.0), min_size=1, max_size=60))
+    def test_each_interval_is_due_once_or_late(self, steps_s: list[float]) -> None:
+        times_s = [sum(steps_s[:end]) for end in range(1, len(steps_s) + 1)]
+        due, late = self.dues(times_s)
+        begun = (round(times_s[-1] * 1e9) - round(times_s[0] * 1e9)) // 2_000_000_000 + 1
+        last_due = max(i for i, is_due in enumerate(due) if is_due)
+        since = (round(times_s[last_due] * 1e9) - round(times_s[0] * 1e9)) // 2_000_000_000 + 1
+        assert sum(due) + late == since == begun
 
 
 def test_each_part_is_due_once_when_it_has_come_to_rest(line: Line, trigger: Trigger) -> None:
