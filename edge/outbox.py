@@ -189,15 +189,13 @@ class Outbox:
         """
         self._check_owner()
         positions = [queued.verdict.position for queued in verdicts if queued.round == self._round]
-        if not positions:
-            return 0
 
         def mark(db: sqlite3.Connection) -> int:
             acknowledge_pictures(db, positions)
             return acknowledge(db, positions, to_microseconds(utc_now()), self._run_ns())
 
-        # A loss of power may undo it: then they are sent again, and are told by their id.
-        return self._write(mark, durable=False, last_resort=self._reserve.drop)
+        # A loss of power may undo it: then they are sent again, and told by their id.
+        return self._write(mark, durable=False, last_resort=self._reserve.drop) if positions else 0
 
     def requeue(self, window_s: float | None = None) -> int:
         """After the broker lost its state: what it acknowledged last waits again; gives how many.
