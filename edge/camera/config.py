@@ -10,6 +10,7 @@ from typing_extensions import Self
 
 __all__ = [
     "CameraConfig",
+    "CareConfig",
     "FolderCamera",
     "LiveCamera",
     "LockedOptions",
@@ -41,6 +42,41 @@ class LockedOptions(_Strict):
     power_line_hz: Literal[0, 50, 60] | None = Field(default=None, description="0 switches the filter off")
 
 
+class CareConfig(_Strict):
+    """How a camera is kept going: when it counts as lost, what is tried then, and what must not change.
+
+    An attempt to open the camera again comes after `first_backoff_s`, the next ones after ever longer, up
+    to `last_backoff_s`; each `reset_after` attempts in vain its hardware is reset (null: never) and gets
+    `reset_wait_s` to come back. It never gives up; a call of the driver that does not return within
+    `hung_after_s` ends the process, since nothing else helps.
+
+    `garbage_frames` broken frames in a row, or `frozen_frames` with the same depth bit for bit (null: that is
+    not looked at), are as good as none. `depth_unit_m` is what the camera must count in; else what it counted
+    in first. `start_without` begins without the camera and waits for it.
+    """
+
+    first_backoff_s: float = Field(default=0.5, gt=0, le=60)
+    last_backoff_s: float = Field(default=30.0, gt=0, le=3600)
+    reset_after: int | None = Field(default=2, ge=1, le=100)
+    reset_wait_s: float = Field(default=3.0, ge=0, le=60)
+    hung_after_s: float = Field(default=60.0, ge=1, le=3600)
+    garbage_frames: int = Field(default=10, ge=1, le=1000)
+    frozen_frames: int | None = Field(default=10, ge=1, le=1000)
+    allow_usb2: bool = False
+    allow_other_camera: bool = False
+    depth_unit_m: float | None = Field(default=None, gt=0, le=0.01)
+    start_without: bool = False
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.first_backoff_s > self.last_backoff_s:
+            raise ValueError(
+                f"first_backoff_s {self.first_backoff_s:g} must not exceed last_backoff_s "
+                f"{self.last_backoff_s:g}"
+            )
+        return self
+
+
 class LiveCamera(_Source):
     """A RealSense D405 on USB; without `serial` the only one that is plugged in.
 
@@ -56,6 +92,7 @@ class LiveCamera(_Source):
     min_plausible_depth_m: float = Field(default=0.04, gt=0)
     max_plausible_depth_m: float = Field(default=1.0, gt=0)
     record_to: Path | None = None
+    care: CareConfig = CareConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

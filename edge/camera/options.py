@@ -26,16 +26,26 @@ def depth_sensor(rs: Any, device: Any, source: str) -> Any:
     raise CameraOptionRefused(f"{source}: no sensor tells its depth unit; is it a depth camera?")
 
 
-def lock_options(rs: Any, device: Any, options: LockedOptions, source: str) -> dict[Any, float]:
+def lock_options(
+    rs: Any, device: Any, options: LockedOptions, source: str, before: Mapping[Any, float] | None = None
+) -> dict[Any, float]:
     """Switch every automatic off, set what `options` asks for, and return what has to hold from now on.
 
-    Options that `options` leaves at None are held at the value that the camera has. Raises
-    `CameraOptionRefused` where the camera lacks an option that was asked for, or does not take its value.
+    Options that `options` leaves at None are set to what `before` says (what the last call returned: a
+    camera that lost power comes back with other values), and without it held at the value that the camera
+    has. Raises `CameraOptionRefused` where the camera lacks an option that was asked for, or does not take
+    its value.
     """
     sensor = depth_sensor(rs, device, source)
     held: dict[Any, float] = {}
-    # Automatics first: while one runs, the camera ignores the value that it governs.
-    for automatic in (rs.option.enable_auto_exposure, rs.option.enable_auto_white_balance):
+    # Automatics first: while one runs, the camera ignores the value that it governs. And the times of frames
+    # on the camera's own clock: those that librealsense carries over to the wall clock leap with it, and step
+    # by themselves when the camera's 32 bits begin anew (librealsense 7922, 15360).
+    for automatic in (
+        rs.option.enable_auto_exposure,
+        rs.option.enable_auto_white_balance,
+        rs.option.global_time_enabled,
+    ):
         if sensor.supports(automatic):
             held[automatic] = _set(sensor, automatic, 0.0, source)
     asked = {
@@ -46,7 +56,8 @@ def lock_options(rs: Any, device: Any, options: LockedOptions, source: str) -> d
             None if options.power_line_hz is None else _POWER_LINE[options.power_line_hz]
         ),
     }
-    for option, value in asked.items():
+    for option, wanted in asked.items():
+        value = (before or {}).get(option) if wanted is None else wanted
         if sensor.supports(option):
             held[option] = (
                 float(sensor.get_option(option)) if value is None else _set(sensor, option, value, source)

@@ -11,7 +11,7 @@ import numpy as np
 
 from edge.camera.depth_integers import Z16Image, depth_m_from_z16, exact_unit
 from edge.errors import CameraError, FrameError
-from edge.frame import Frame, Intrinsics, RgbImage
+from edge.frame import CameraStamp, Frame, Intrinsics, RgbImage
 
 __all__ = ["Pair", "PairReader"]
 
@@ -30,6 +30,7 @@ class Pair:
     counter: int | None
     arrived_ns: int
     arrived_utc: datetime
+    stamp: CameraStamp
 
     def frame(self, intrinsics: Intrinsics, seq: int, source: str, part_id: str | None = None) -> Frame:
         return Frame(
@@ -42,6 +43,7 @@ class Pair:
             seq=seq,
             source=source,
             part_id=part_id,
+            stamp=self.stamp,
         )
 
 
@@ -96,6 +98,7 @@ class PairReader:
         counter = (
             depth.get_frame_metadata(counter_key) if depth.supports_frame_metadata(counter_key) else None
         )
+        stamp = self._stamp(depth, colour)
         if self._align is not None:
             frames = self._align.process(frames)
             depth, colour = frames.get_depth_frame(), frames.get_color_frame()
@@ -109,6 +112,17 @@ class PairReader:
             counter=counter,
             arrived_ns=arrived_ns,
             arrived_utc=arrived_utc,
+            stamp=stamp,
+        )
+
+    def _stamp(self, depth: Any, colour: Any) -> CameraStamp:
+        """Of both images: where one is late, librealsense repeats the last one beside the new other one."""
+        return CameraStamp(
+            number=depth.get_frame_number(),
+            colour_number=colour.get_frame_number(),
+            time_s=depth.get_timestamp() / 1e3,
+            colour_time_s=colour.get_timestamp() / 1e3,
+            wall_clock=depth.get_frame_timestamp_domain() != self._rs.timestamp_domain.hardware_clock,
         )
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +18,9 @@ from edge.camera.depth_integers import exact_unit
 from edge.camera.librealsense import import_librealsense
 from edge.camera.options import check_options, depth_sensor, lock_options
 from edge.camera.pairs import Pair, PairReader
-from edge.camera.recorder import Recorder
+from edge.camera.recorder import UNFINISHED, Recorder
 from edge.camera.source import FrameSource, SourceHealth
-from edge.errors import CameraError, CameraLost, CameraNotFound, CameraStalled
+from edge.errors import CameraError, CameraLost, CameraNotFound, CameraStalled, DepthUnitWrong
 from edge.frame import Frame
 
 __all__ = ["RealSenseSource"]
@@ -32,7 +35,8 @@ class RealSenseSource(FrameSource):
     `device` runs the same code over another librealsense device (`SoftwareD405.device`); None asks USB.
     `part_of` names the part of a frame number, for a device that knows. Lens distortion of the colour
     stream is not removed; `health` shows its coefficients. `read` gives the newest frame: one that a slow
-    reader did not fetch in time counts as a gap.
+    reader did not fetch in time counts as a gap. Opened again, it holds its options where they were, and
+    records into `<name>-2.db3` and so on.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class RealSenseSource(FrameSource):
         self._unit_m = 0.0
         self._unit_is_plausible = False
         self._last_counter: int | None = None
+        self._recorded = False
         self._health = SourceHealth(frames=0)
 
     @property
@@ -71,7 +76,7 @@ class RealSenseSource(FrameSource):
             # `pipeline.start()` would wait 15 s for a camera to be plugged in; asking takes 0.1 s.
             self._device = self._given if self._given is not None else self._find()
             self._name = self._info(rs.camera_info.serial_number) or self._name
-            self._recorder = Recorder(self._config.record_to) if self._config.record_to else None
+            self._recorder = self._new_recorder()
             self._start()
         except RuntimeError as error:
             self._give_up()
@@ -93,7 +98,7 @@ class RealSenseSource(FrameSource):
 
     def _start(self) -> None:
         rs, config = self._rs, self._config
-        self._held = lock_options(rs, self._device, config.options, self._name)
+        self._held = lock_options(rs, self._device, config.options, self._name, self._held)
         sensor = depth_sensor(rs, self._device, self._name)
         self._unit_m = exact_unit(sensor.get_option(rs.option.depth_units))
         if not self._unit_m > 0:
@@ -122,6 +127,8 @@ class RealSenseSource(FrameSource):
             firmware=self._info(rs.camera_info.firmware_version),
             usb=self._info(rs.camera_info.usb_type_descriptor),
             details=self._details(),
+            depth_unit_m=self._unit_m,
+            options={option.name: value for option, value in self._held.items()},
         )
 
     def read(self, timeout_s: float = 5.0) -> Frame | None:
@@ -129,7 +136,7 @@ class RealSenseSource(FrameSource):
             raise CameraError(f"{self._name}: is not open")
         pair = self._wait(self._reader, timeout_s)
         if pair.depth_unit_m != self._unit_m:
-            raise CameraError(
+            raise DepthUnitWrong(
                 f"{self._name}: frame {pair.number} counts depth in {pair.depth_unit_m} m, the camera said "
                 f"{self._unit_m} m at the start; another program changes its options: stop it, and reopen"
             )
@@ -172,7 +179,7 @@ class RealSenseSource(FrameSource):
             if low_m <= median_m * factor <= high_m
         ]
         hint = f" (a unit of {' or '.join(guesses)} m would fit)" if guesses else ""
-        raise CameraError(
+        raise DepthUnitWrong(
             f"{self._name}: the median depth is {median_m:.4g} m with a depth unit of {self._unit_m:g} m, "
             f"outside {low_m:g} to {high_m:g} m{hint}; a D405 counts in 0.0001 m: reset its depth unit, or "
             "move min_plausible_depth_m and max_plausible_depth_m if the camera does hang there"
@@ -187,18 +194,36 @@ class RealSenseSource(FrameSource):
                 gaps += pair.counter - self._last_counter - 1
             self._last_counter = pair.counter
         # One new object, one assignment: another thread may be looking at health.
-        self._health = SourceHealth(
+        self._health = replace(
+            old,
             frames=old.frames + 1,
             gaps=gaps,
-            serial=old.serial,
-            firmware=old.firmware,
-            usb=old.usb,
             temperature_c=self._temperature_c() if old.frames % 30 == 0 else old.temperature_c,
-            details=old.details,
+            metadata=pair.counter is not None,
         )
 
     def health(self) -> SourceHealth:
         return self._health
+
+    def reset(self) -> bool:
+        """Reset the camera as if it were plugged out and in; it is away for some seconds then.
+
+        False for a device that was given. Raises `CameraNotFound` or `CameraLost`.
+        """
+        if self._given is not None:
+            return False
+        if self._pipeline is not None:
+            raise CameraError(f"{self._name}: is open; close it before it is reset")
+        self._rs = import_librealsense()
+        try:
+            self._find().hardware_reset()
+        except RuntimeError as error:
+            raise CameraLost(
+                f"{self._name}: can't be reset ({error}); take it off its USB port and plug it in again"
+            ) from error
+        finally:
+            self._release()
+        return True
 
     def close(self) -> None:
         recorder, reader = self._recorder, self._reader
@@ -215,6 +240,16 @@ class RealSenseSource(FrameSource):
                 pipeline.stop()
         del pipeline
         gc.collect()
+
+    def _new_recorder(self) -> Recorder | None:
+        path = self._config.record_to
+        if path is None:
+            return None
+        if self._recorded:  # the first part lies there; a camera that comes back must not fail over it
+            path = _free_name(path)
+        recorder = Recorder(path)
+        self._recorded = True
+        return recorder
 
     def _find(self) -> Any:
         self._context = self._rs.context()
@@ -273,3 +308,11 @@ class RealSenseSource(FrameSource):
             if any(reader.distortion):
                 details["distortion_not_removed"] = " ".join(f"{c:.5g}" for c in reader.distortion)
         return details
+
+
+def _free_name(path: Path) -> Path:
+    """`monday-2.db3` beside `monday.db3`, or the first number of which there is nothing, whole or torn."""
+    names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(
+        name for name in names if not name.exists() and not name.with_name(name.stem + UNFINISHED).exists()
+    )

@@ -69,11 +69,21 @@ class SoftwareD405:
         ):
             self._sensor.add_option(option, rs.option_range(smallest, largest, default, step), True)
 
-    def push(self, number: int, rgb: RgbImage, z16: Z16Image, *, counter: int | None = None) -> None:
-        """Send one pair as frame `number` (from 1), at the moment at which the frame rate puts it.
+    def push(
+        self,
+        number: int,
+        rgb: RgbImage,
+        z16: Z16Image,
+        *,
+        counter: int | None = None,
+        taken_s: float | None = None,
+    ) -> None:
+        """Send one pair as frame `number` (from 1), taken at `taken_s` on the camera's clock.
 
-        `counter` None sends the number as the camera's own frame counter, too. Raises `FrameError` where
-        an array has another shape or dtype than the stream.
+        `taken_s` None puts it where the frame rate does: librealsense's syncer, in a recording above all,
+        tears pairs apart whose times do not follow the frame rate. `counter` None sends the number as the
+        camera's own frame counter, too. Raises `FrameError` where an array has another shape or dtype than
+        the stream.
         """
         rs = self._rs
         depth, colour = self._depth_view, self._colour_view
@@ -90,13 +100,14 @@ class SoftwareD405:
         self._sensor.set_metadata(
             rs.frame_metadata_value.frame_counter, number if counter is None else counter
         )
+        taken_ms = number * 1000.0 / self._fps if taken_s is None else taken_s * 1e3
         for profile, pixels, bytes_per_pixel in ((self._depth, z16, 2), (self._colour, rgb, 3)):
             # A new frame object each time: a reused one is freed twice.
             frame = rs.software_video_frame()
             frame.pixels = np.ascontiguousarray(pixels)  # copied; a strided array would come out scrambled
             frame.bpp = bytes_per_pixel
             frame.stride = pixels.shape[1] * bytes_per_pixel
-            frame.timestamp = number * 1000.0 / self._fps
+            frame.timestamp = taken_ms
             frame.domain = rs.timestamp_domain.hardware_clock
             frame.frame_number = number
             frame.profile = profile.as_video_stream_profile()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge.testing.faults import Fault, FaultyCamera
 from edge.testing.frames import flat_frame
 from edge.testing.inspecting import ScriptedInspector
 from edge.testing.listener import Heard, Listener
@@ -14,6 +15,8 @@ from edge.testing.verdicts import sample_verdict
 __all__ = [
     "CuttableProxy",
     "FakeRunner",
+    "Fault",
+    "FaultyCamera",
     "Heard",
     "Listener",
     "RecordingPublisher",
