@@ -61,7 +61,7 @@ def imports_of(name: str) -> Iterator[str]:
 
 
 ASKED_FOR = {("edge.reject_gpio", "gpiod")}
-"""Imported only where the rig's configuration asks for it, with an error that names the extra."""
+"""For type checkers alone; at run time only where the rig asks for it, with an error that names the extra."""
 
 
 def top(name: str) -> str:
