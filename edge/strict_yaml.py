@@ -165,7 +165,7 @@ def _locate(loc: Sequence[str | int], document: _Document, schema: _Schema) -> t
 def _member(place: _Schema, key: str) -> _Schema:
     """The schema of a mapping's member; in a mapping of names all have the same."""
     named: _Schema = place.get("properties", {}).get(key, {})
-    others = place.get("additionalProperties")
+    others = next(iter(place.get("patternProperties", {}).values()), place.get("additionalProperties"))
     return named or (others if isinstance(others, dict) else {})
 
 

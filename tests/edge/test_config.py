@@ -97,7 +97,6 @@ broker:
 """,
     )
     assert [line.split(": ")[:2] for line in found] == [
-        ["1", "bundle"],
         ["1", "rig.enterprise"],
         ["1", "rig.line"],
         ["1", "rig.site"],
@@ -106,11 +105,11 @@ broker:
         ["4", "broker"],
         ["6", "broker.port"],
     ]
-    assert "'/' separates levels" in found[1]
-    assert 'did you mean "simulated"' in found[4]
-    assert "rearm_area_mm2 (20) must lie below min_area_mm2 (10)" in found[5]
-    assert "password_file and password_env" in found[6]
-    assert "stands twice, first on line 5" in found[7]
+    assert "'/' separates levels" in found[0]
+    assert 'did you mean "simulated"' in found[3]
+    assert "rearm_area_mm2 (20) must lie below min_area_mm2 (10)" in found[4]
+    assert "password_file and password_env" in found[5]
+    assert "stands twice, first on line 5" in found[6]
 
 
 @pytest.mark.parametrize(
