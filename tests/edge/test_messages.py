@@ -19,6 +19,7 @@ from edge.clock import Session, boot_id, clock_synced, next_epoch, utc_now
 from edge.errors import ConfigError
 from edge.inspection import Durations, Inspection, Outcome, Region
 from edge.messages import MachineState, MachineStateName, Message, Verdict
+from edge.order_messages import ORDERS
 from edge.publisher import FlushReport
 from edge.schemas import TOPICS, main, schema_files, with_documentation
 from edge.testing import flat_frame
@@ -168,7 +169,8 @@ class TestDocuments:
         assert page == with_documentation(page), "run `python -m edge.schemas docs/schemas`"
 
     def test_examples_validate_and_the_table_says_how_they_are_sent(self) -> None:
-        names = {"state/machine": "machine_state"}
+        names = {"state/machine": "machine_state", "state/recipe": "recipe_state", "resp/{client}": "answer"}
+        names |= {f"cmd/{order.command}": f"cmd_{order.command}" for order in ORDERS}
         for entry in TOPICS:
             if entry.example is None:
                 continue

@@ -11,6 +11,8 @@ from pydantic import BaseModel
 from edge.bundle import load_bundle
 from edge.runtime import runner_for
 from export.bundle import export_bundle
+from export.plan import parse_precisions
+from export.verification import Tolerance, Tolerances
 from tests.small_run import TINY, NoBars
 from train.config import TrainConfig
 from train.datasets import DataSet, open_dataset
@@ -34,6 +36,10 @@ METHODS = {
         ],
     },
 }
+LOWER = {"weighted": "fp16", "fusion": "int8"}
+"""What else a method is exported in: that it is linted and verified then, too."""
+
+ROOMY = Tolerances(int8=Tolerance(tensor=1e3, score=1e3))
 
 
 @pytest.mark.parametrize("name", list(METHODS))
@@ -51,6 +57,16 @@ def test_a_bundle_of_each_method_gives_the_maps_of_its_run(
     by_torch = evaluate(predictor_of_run(tmp_path / "run"), samples, lambda n: None)
     assert np.allclose(by_onnx.scores, by_torch.scores, rtol=1e-3, atol=1e-3)
     assert by_onnx.figures.aupro_30 > 0.8  # six parts to train on: enough to say where
+    if name in LOWER:
+        export_bundle(
+            tmp_path / "run",
+            tmp_path / "lower",
+            precision=parse_precisions(LOWER[name]),
+            tolerances=ROOMY,
+            progress=NoBars(),
+        )
+        lower = load_bundle(tmp_path / "lower").manifest.stages
+        assert {stage.precision for stage in lower} >= {"fp32", LOWER[name]}
 
 
 def test_members_of_a_fusion_share_a_backbone(tmp_path: Path, training_data: DataSet) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.bundle import load_bundle
@@ -45,6 +45,7 @@ def test_a_request_that_is_none_is_refused(text: str) -> None:
         parse_precisions(text)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.from_regex(r"[a-z0-9_]{1,8}", fullmatch=True), st.sampled_from(["fp32", "fp16", "int8"])

@@ -12,7 +12,7 @@ from random import Random
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
@@ -240,6 +240,7 @@ def judged(rows: Sequence[tuple[float, float]], threshold: float) -> Verificatio
 scores = st.floats(0, 10, allow_nan=False)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_verdict_is_flipped_or_the_same_or_on_the_line(data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.tuples(scores, scores), min_size=1, max_size=8))
@@ -254,6 +255,7 @@ def test_a_verdict_is_flipped_or_the_same_or_on_the_line(data: st.DataObject) ->
     assert bool(found.problems()) == (max(drifts) > 0.25 or bool(found.flipped))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(0, 100), min_size=1, max_size=60, unique=True),
     st.floats(0, 5),

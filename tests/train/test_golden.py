@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.calibration import quantile_rank
@@ -58,6 +58,7 @@ def test_a_sample_has_the_score_that_its_part_had(tiny_run: Path) -> None:
         assert image_score(smooth, sample.foreground, info.config.score) == pytest.approx(scores[sample.name])
 
 
+@settings(deadline=None)
 @given(st.integers(1, 200), st.integers(1, 500))
 def test_good_parts_about_the_threshold_are_kept(count: int, per_mille: int) -> None:
     scores = {f"part-{rank}": float(rank) for rank in range(1, count + 1)}
