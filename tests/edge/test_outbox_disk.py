@@ -188,7 +188,7 @@ def test_a_loss_of_power(tmp_path: Path, durable: bool) -> None:
     Not synced, verdicts are lost: the test can tell.
     """
     chosen = random.Random(4)
-    promised = lost = 0
+    lost = 0
     for run in range(3):
         image = image_of_ext4(tmp_path / f"{run}.img", 48)
         after = tmp_path / f"{run}-after.img"
@@ -199,9 +199,9 @@ def test_a_loss_of_power(tmp_path: Path, durable: bool) -> None:
             told.close()
             assert worker.pid is not None
             try:
-                assert heard.poll(120)
-                time.sleep(chosen.uniform(0.2, 1.0))
-                said = said_before_the_stop(worker.pid, heard)
+                said = [heard.recv() for _ in range(chosen.randrange(5, 50))]
+                time.sleep(chosen.uniform(0, 0.05))
+                said += said_before_the_stop(worker.pid, heard)
                 subprocess.run(["cp", "--sparse=always", str(image), str(after)], check=True)
             finally:
                 os.kill(worker.pid, signal.SIGKILL)
@@ -214,7 +214,5 @@ def test_a_loss_of_power(tmp_path: Path, durable: bool) -> None:
             assert outbox.status.set_aside == ()
             kept = [each.verdict.result_id for each in outbox.unacknowledged(1_000_000)]
             assert kept[: len(said)] == said[: len(kept)]
-        promised += len(said)
         lost += len(set(said) - set(kept))
-    assert promised > 10
     assert (lost == 0) is durable
