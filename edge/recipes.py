@@ -203,8 +203,10 @@ class RecipeKeeper:
             else:
                 settled = self._take_over(wanted(self._loader))
         except EdgeError as error:
-            name = wanted if isinstance(wanted, str) else self._running.name
-            self._note_refusal(name, error)
+            if isinstance(wanted, str):
+                self._note_refusal(wanted, error)
+            else:
+                _log.error("the changed configuration is refused, all stays as it was: %s", error)
             settled = Settled(self._running.name, error)
         if not self._stopping or settled.error is None:
             request.settled(settled)

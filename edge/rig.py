@@ -12,23 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from edge.bundle import Bundle, load_bundle
 from edge.camera.factory import source_from_config
 from edge.clock import Session, new_session
+from edge.commanded import Commanded
 from edge.config import RigConfig
-from edge.daemon import Daemon, DaemonSettings, Model, RunSummary
+from edge.daemon import Daemon, DaemonSettings, RunSummary
 from edge.errors import EdgeError
-from edge.inspector import Inspector
 from edge.mqtt import MqttPublisher
-from edge.pictures import pictures_of
-from edge.runtime import Runner, check_backend, runner_for
+from edge.recipe_loading import RecipeLoader
+from edge.recipe_memory import RecipeMemory
+from edge.runtime import check_backend
 from edge.runtime.tensorrt.progress import BuildStep
 from edge.systemd import Notifier
 from edge.trial import try_stages
-from edge.trigger import trigger_from_config
-from edge.verdict import Provenance
 
-__all__ = ["BuildNews", "check_rig", "model_of", "run_rig", "stopped_by_signals"]
+__all__ = ["BuildNews", "check_rig", "run_rig", "stopped_by_signals"]
 
 # One step of TensorRT's builder (one layer's kernels measured) takes seconds, on a small Jetson a minute.
 _PATIENCE_S = 600.0
@@ -40,7 +38,7 @@ def check_rig(config: RigConfig) -> list[str]:
     checks: tuple[Callable[[], object], ...] = (
         functools.partial(source_from_config, config.camera),
         config.broker.read_password,
-        functools.partial(_check_model, config),
+        *(functools.partial(_check_recipe, config, name) for name in config.recipe_book().names),
     )
     for check in checks:
         try:
@@ -50,47 +48,48 @@ def check_rig(config: RigConfig) -> list[str]:
     return mistakes
 
 
-def run_rig(config: RigConfig, *, on_ready: Callable[[Daemon], None] | None = None) -> RunSummary:
+def run_rig(
+    config: RigConfig, *, path: Path | None = None, on_ready: Callable[[Daemon], None] | None = None
+) -> RunSummary:
     """Run the rig until SIGTERM, SIGINT or its source's end; `on_ready` gets the daemon before it runs.
 
-    From the main thread it answers the two signals by a clean stop; a second SIGINT interrupts. Raises
-    what `Daemon.run` raises, and `ConfigError`, `BundleError`, `CalibrationError` or `RunnerError` where
-    the rig can't be put together.
+    `path` is the file of the configuration, to be read again when somebody asks for that. From the main
+    thread it answers the two signals by a clean stop; a second SIGINT interrupts. Raises what `Daemon.run`
+    raises, and `ConfigError`, `BundleError`, `CalibrationError`, `RecipeError`, `TriggerError` or
+    `RunnerError` where the rig can't be put together.
     """
-    bundle = _bundle_of(config)
     state_dir = config.daemon.state_dir or _systemd_state_dir()
     notifier = Notifier()
-    runner = runner_for(bundle, config.runtime, progress=BuildNews(notifier))
+    session = new_session(state_dir)
+    loader, memory, news = RecipeLoader(config, session), RecipeMemory(state_dir), BuildNews(notifier)
+    remembered = memory.recall(loader.book)
+    name = loader.book.first if remembered is None else remembered.recipe
+    first = loader.load(loader.verify(name), progress=news)
     try:
-        session = new_session(state_dir)
         daemon = Daemon(
             source=source_from_config(config.camera),
-            model=model_of(bundle, runner, config, session),
+            model=first.model,
             publisher=MqttPublisher(config.broker, config.rig, session),
             settings=_settings(config, state_dir),
             notifier=notifier,
         )
+        commanded = Commanded(
+            loader,
+            first,
+            path=path,
+            exchange=daemon.exchange,
+            session=session,
+            memory=memory,
+            remembered=remembered,
+            progress=news,
+        )
         if on_ready is not None:
             on_ready(daemon)
     except BaseException:
-        runner.close()  # else it is the daemon that closes it, on the thread that uses it
+        first.model.close()  # else it is the daemon that closes it, on the thread that uses it
         raise
-    with stopped_by_signals(daemon.stop):
+    with stopped_by_signals(daemon.stop), commanded:
         return daemon.run()
-
-
-def model_of(bundle: Bundle, runner: Runner, config: RigConfig, session: Session) -> Model:
-    """What the daemon inspects with; who runs it closes the runner.
-
-    Raises `TriggerError` where the configuration's trigger can't be had here.
-    """
-    return Model(
-        inspector=Inspector(bundle, runner),
-        trigger=trigger_from_config(config.trigger, bundle.manifest.preprocessing.foreground),
-        pictures=lambda inspection: pictures_of(inspection, config.pictures),
-        provenance=_provenance(bundle, config, session),
-        close=runner.close,
-    )
 
 
 def _settings(config: RigConfig, state_dir: Path | None) -> DaemonSettings:
@@ -126,15 +125,11 @@ class BuildNews:
         self._notifier.status(f"building the engine of {step.onnx}: {step.fraction:.0%} ({step.phase})")
 
 
-def _bundle_of(config: RigConfig) -> Bundle:
-    bundle = load_bundle(config.recipe_book().beginning.bundle, config.read_trusted_keys())
+def _check_recipe(config: RigConfig, name: str) -> None:
+    bundle = RecipeLoader(config, Session(0, "", "")).verify(name).bundle
     if config.runtime.backend == "onnx":
         try_stages(bundle)
-    return bundle
-
-
-def _check_model(config: RigConfig) -> None:
-    check_backend(_bundle_of(config), config.runtime)
+    check_backend(bundle, config.runtime)
 
 
 @contextmanager
@@ -158,21 +153,6 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _provenance(bundle: Bundle, config: RigConfig, session: Session) -> Provenance:
-    calibration = bundle.calibration
-    return Provenance(
-        session=session,
-        product=bundle.product,
-        method=bundle.method,
-        model_sha256=bundle.model_sha256,
-        calibration_id=calibration.calibration_id if calibration else None,
-        threshold_provisional=calibration.provisional if calibration else None,
-        job_id=config.job_id,
-        # A recording or a folder shows parts that were real once: they must not count as parts of today.
-        is_simulated=config.camera.source != "live",
-    )
 
 
 def _systemd_state_dir() -> Path | None:

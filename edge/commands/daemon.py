@@ -51,7 +51,7 @@ def daemon(
         return
     with ended_by_errors():
         try:
-            summary = run_rig(load_rig_config(config))
+            summary = run_rig(load_rig_config(config), path=config)
         except ThreadHung as error:
             _leave_at_once(error)
     _report(summary, as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import uuid
@@ -12,11 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import paho.mqtt.client as paho
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from edge.broker import LocalBroker, find_mosquitto
 from edge.clock import Session
@@ -26,6 +21,7 @@ from edge.order_messages import RecipeState, RunningRecipe, TriggerOrder
 from edge.orders import MAX_ORDER_BYTES, Letter, Reply, Respond, handler
 from edge.testing import Heard, Listener
 from edge.topics import RigIdentity, Topics
+from tests.asker import Asker
 
 pytestmark = pytest.mark.skipif(
     find_mosquitto() is None and not os.environ.get("CI"), reason="mosquitto is not installed"
@@ -36,33 +32,6 @@ TOPICS = Topics(RIG.root)
 RESP = TOPICS.response("hmi")
 TRIGGER = f"{RIG.root}/cmd/trigger"
 NOON = datetime(2030, 1, 1, 12, tzinfo=timezone.utc)
-
-
-class Asker:
-    """A client of its own, that publishes and waits until the broker has it."""
-
-    def __init__(self, broker: LocalBroker) -> None:
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
-        self._client.connect(broker.host, broker.port)
-        self._client.loop_start()
-
-    def ask(
-        self,
-        payload: bytes | dict[str, object],
-        *,
-        topic: str = TRIGGER,
-        retain: bool = False,
-        **properties: object,
-    ) -> None:
-        said = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho leaves it bare
-        for name, value in properties.items():
-            setattr(said, name, value)
-        data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        self._client.publish(topic, data, 1, retain, properties=said).wait_for_publish(60)
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
 
 
 def order(**fields: object) -> dict[str, object]:
@@ -129,18 +98,20 @@ def test_commands_are_answered_each_once_whatever_they_hold(broker: LocalBroker,
         Listener(broker.host, broker.port, topics=f"{RIG.root}/resp/+") as listener,
         hearing(broker.client_config()) as (_, carried_out),
     ):
-        asker.ask(order(part_serial="A-1"))
+        asker.ask(TRIGGER, order(part_serial="A-1"))
         asker.ask(
+            TRIGGER,
             {"request_id": "1", "issued_by": "plc"},
             ResponseTopic=TOPICS.response("plc"),
             CorrelationData=b"\x01\x02",
         )
-        asker.ask(again)
-        asker.ask(again)
-        asker.ask(b"\xff not JSON")
-        asker.ask(b" " * (MAX_ORDER_BYTES + 1), ResponseTopic=RESP)
-        asker.ask(order(), topic=f"{RIG.root}/cmd/explode")
-        asker.ask(order(part_serial="A-3"), retain=True)  # live, so not marked as retained: it counts
+        asker.ask(TRIGGER, again)
+        asker.ask(TRIGGER, again)
+        asker.ask(TRIGGER, b"\xff not JSON")
+        asker.ask(TRIGGER, b" " * (MAX_ORDER_BYTES + 1), ResponseTopic=RESP)
+        asker.ask(f"{RIG.root}/cmd/explode", order())
+        # Sent while the rig hears it, so not one of before: it counts.
+        asker.ask(TRIGGER, order(part_serial="A-3"), retain=True)
         said = answers(listener, 8)
         assert said == [
             ("hmi", "accepted", None),
@@ -160,13 +131,13 @@ def test_nothing_from_before_is_carried_out(broker: LocalBroker, asker: Asker, p
     config = broker.client_config().model_copy(update={"protocol": protocol})
     with Listener(broker.host, broker.port, topics=f"{RIG.root}/resp/+") as listener:
         with hearing(config) as (_, before):
-            asker.ask(order(part_serial="A-1"))
+            asker.ask(TRIGGER, order(part_serial="A-1"))
             answers(listener, 1)
         # The rig is away: what is said now must not be done when it comes back, retained or not.
-        asker.ask(order(part_serial="A-2"))
-        asker.ask(order(part_serial="A-3"), retain=True)
+        asker.ask(TRIGGER, order(part_serial="A-2"))
+        asker.ask(TRIGGER, order(part_serial="A-3"), retain=True)
         with hearing(config) as (_, after):
-            asker.ask(order(part_serial="A-4"))
+            asker.ask(TRIGGER, order(part_serial="A-4"))
             assert len(answers(listener, 2)) == 2
         assert (before, after) == (["A-1"], ["A-4"])
 
@@ -208,7 +179,7 @@ def test_after_the_broker_was_away_it_hears_again_and_says_what_runs(tmp_path: P
                     [heard] = listener.wait_for("state/recipe", bool)
                     assert heard.retained
                     assert RecipeState.model_validate_json(heard.payload) == state
-                    asker.ask(order(part_serial="A-1"))
+                    asker.ask(TRIGGER, order(part_serial="A-1"))
                     answers(listener, 1)
                 asker.close()
             assert carried_out == ["A-1"]
@@ -224,7 +195,7 @@ def test_everything_open_is_answered_at_the_end(broker: LocalBroker, asker: Aske
     orders.start()
     with Listener(broker.host, broker.port, topics=f"{RIG.root}/resp/+") as listener:
         wait_until_heard(orders)
-        asker.ask(order())
+        asker.ask(TRIGGER, order())
         assert taken.wait(120)
         orders.close()
         orders.close()

@@ -1,0 +1,82 @@
+"""A rig that can be told what to do: its recipes, and the commands that reach them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+
+from typing_extensions import Self
+
+from edge.clock import Session
+from edge.errors import ConfigError
+from edge.mqtt_orders import MqttOrders
+from edge.order_messages import RecipeState
+from edge.recipe_loading import LoadedRecipe, RecipeLoader
+from edge.recipe_memory import RecipeMemory, Remembered
+from edge.recipes import RecipeKeeper, Reloaded
+from edge.reloading import reloading
+from edge.rig_orders import rig_handlers
+from edge.runtime.tensorrt.progress import BuildProgress
+from edge.work.model import Model
+
+__all__ = ["Commanded"]
+
+_log = logging.getLogger(__name__)
+
+_STOP_S = 1.0
+"""What is still being loaded after so long at the end goes with the process."""
+
+
+class Commanded:
+    """Takes commands, and follows the schedule, while its context lasts.
+
+    `path` is the rig's YAML, None where there is none to read again. Raises `ConfigError` where the broker's
+    password or a certificate can't be read. The rest is as in `RecipeKeeper`.
+    """
+
+    def __init__(
+        self,
+        loader: RecipeLoader,
+        first: LoadedRecipe,
+        *,
+        path: Path | None,
+        exchange: Callable[[Model], Future[None]],
+        session: Session,
+        memory: RecipeMemory,
+        remembered: Remembered | None = None,
+        progress: BuildProgress | None = None,
+    ) -> None:
+        self.keeper = RecipeKeeper(
+            loader,
+            first,
+            exchange=exchange,
+            session=session,
+            memory=memory,
+            remembered=remembered,
+            on_state=self._publish,
+            progress=progress,
+        )
+        handlers = rig_handlers(self.keeper, _no_file if path is None else reloading(path, session))
+        self._orders = MqttOrders(loader.config.broker, loader.config.rig, session, handlers)
+
+    def __enter__(self) -> Self:
+        self.keeper.start()
+        self._orders.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.keeper.close(_STOP_S):
+            _log.warning("a recipe was still being loaded; it is given up")
+        self._orders.close(_STOP_S)
+
+    def _publish(self, state: RecipeState) -> None:
+        self._orders.publish_recipe(state)
+
+
+def _no_file(loader: RecipeLoader) -> Reloaded:
+    raise ConfigError("this rig was not started from a YAML file; there is nothing to read again")

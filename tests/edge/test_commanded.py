@@ -1,0 +1,141 @@
+"""A whole rig that is told over MQTT what to do: the real daemon, a real broker, bundles on disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edge.broker import LocalBroker, find_mosquitto
+from edge.config import load_rig_config
+from edge.daemon import Daemon, RunSummary
+from edge.rig import check_rig, run_rig
+from edge.testing import Heard, Listener
+from edge.topics import Topics
+from tests.asker import Asker
+from tests.tiny_bundle import make_tiny_bundle
+
+pytestmark = pytest.mark.skipif(
+    find_mosquitto() is None and not os.environ.get("CI"), reason="mosquitto is not installed"
+)
+
+TOPICS = Topics("acme/d/a/l/c/inspection")
+RESP = TOPICS.response("hmi")
+TIMEOUT_S = 300.0
+
+
+def write_rig(folder: Path, port: int, **sections: object) -> Path:
+    recipes = {
+        "plate": {"bundle": "plate"},
+        "gland": {"bundle": "gland", "trigger": {"kind": "command", "timeout_s": 60}},
+        "nut": {"bundle": "nut"},
+    }
+    data = {
+        "rig": {"enterprise": "acme", "site": "d", "area": "a", "line": "l", "cell": "c"},
+        "camera": {"source": "simulated", "product": "plate", "interval_s": 0.2},
+        "runtime": {"backend": "onnx", "threads": 1},
+        "broker": {"port": port},
+        "pictures": {"heatmap": False, "image": False, "map": False},
+        "daemon": {"state_dir": "state", "max_frame_age_s": 60},
+        "recipes": recipes,
+        "recipe": "plate",
+    }
+    (folder / "rig.yaml").write_text(yaml.safe_dump(data | sections), encoding="utf-8")
+    return folder / "rig.yaml"
+
+
+class Cell:
+    """A rig at work, somebody who tells it what to do, and all that is heard of both."""
+
+    def __init__(self, listener: Listener, asker: Asker) -> None:
+        self.listener = listener
+        self._asker = asker
+
+    def ask(self, command: str, **fields: object) -> Any:
+        """The answer to a command."""
+        number = str(uuid.uuid4())
+        said = {"request_id": number, "issued_by": "hmi", "reply_to": RESP} | fields
+        self._asker.ask(f"{TOPICS.root}/cmd/{command}", said)
+        return self.wait("resp/hmi", lambda heard: heard["request_id"] == number)
+
+    def wait(self, ending: str, wanted: Callable[[Any], bool]) -> Any:
+        """The first message like that."""
+
+        def found(heard: list[Heard]) -> list[Any]:
+            return [data for data in (message.json() for message in heard) if wanted(data)]
+
+        return found(self.listener.wait_for(ending, lambda heard: bool(found(heard)), TIMEOUT_S))[0]
+
+
+@contextmanager
+def at_work(broker: LocalBroker, path: Path) -> Iterator[Cell]:
+    daemons: Future[Daemon] = Future()
+    with ThreadPoolExecutor(1) as pool, Listener(broker.host, broker.port) as listener:
+        ended: Future[RunSummary] = pool.submit(
+            run_rig, load_rig_config(path), path=path, on_ready=daemons.set_result
+        )
+        asker = Asker(broker)
+        try:
+            cell = Cell(listener, asker)
+            cell.wait("state/machine", lambda state: state["state"] in ("ContinuousExecution", "Ready"))
+            cell.wait("state/recipe", lambda state: True)
+            yield cell
+        finally:
+            asker.close()
+            if not ended.done():
+                daemons.result(TIMEOUT_S).stop()
+        assert ended.result(TIMEOUT_S).delivery.error() is None
+
+
+def test_it_goes_over_refuses_and_remembers(tmp_path: Path) -> None:
+    make_tiny_bundle(tmp_path / "plate", product="plate", golden=1)
+    make_tiny_bundle(tmp_path / "gland", product="gland", golden=1, colour=(0.2, 0.1, 0.0))
+    make_tiny_bundle(tmp_path / "nut", product="nut", threshold=None)
+    with LocalBroker("mosquitto") as broker:
+        path = write_rig(tmp_path, broker.port)
+        assert check_rig(load_rig_config(path)) == []
+        with at_work(broker, path) as cell:
+            cell.wait("/verdict", lambda verdict: verdict["recipe_id"] == "plate")
+            assert cell.ask("trigger")["reason"] == "not_by_command"
+            assert cell.ask("recipe", recipe="nut")["reason"] == "recipe_unfit"
+            refused = cell.wait("state/recipe", lambda state: state["refused"] is not None)
+            assert (refused["running"]["name"], refused["refused"]["name"]) == ("plate", "nut")
+
+            done = cell.ask("recipe", recipe="gland")
+            assert (done["status"], done["recipe"]) == ("done", "gland")
+            accepted = cell.ask("trigger", part_serial="A-7")
+            assert accepted["status"] == "accepted"
+            verdict = cell.wait("/verdict", lambda v: v["result_id"] == accepted["result_id"])
+            assert (verdict["recipe_id"], verdict["part_id"]) == ("gland", "A-7")
+            assert verdict["request_id"] == accepted["request_id"]
+
+            shutil.rmtree(tmp_path / "nut")
+            assert cell.ask("reload")["reason"] == "bundle_corrupt"
+            write_rig(
+                tmp_path,
+                broker.port,
+                recipes={"gland": {"bundle": "gland", "trigger": {"kind": "command"}, "threshold": 9.0}},
+                recipe="gland",
+                health={"interval_s": 7},
+            )
+            reloaded = cell.ask("reload")
+            assert (reloaded["status"], reloaded["needs_restart"]) == ("done", ["health.interval_s"])
+            accepted = cell.ask("trigger")
+            verdict = cell.wait("/verdict", lambda v: v["result_id"] == accepted["result_id"])
+            assert (verdict["threshold"], verdict["threshold_provisional"]) == (9.0, True)
+
+            numbers = [message.json()["seq"] for message in cell.listener.heard("/verdict")]
+            assert numbers == list(range(len(numbers)))
+        with at_work(broker, path) as cell:
+            running = cell.wait("state/recipe", lambda state: True)["running"]
+            assert (running["name"], running["product"]) == ("gland", "gland")
+    assert not [thread for thread in threading.enumerate() if thread.name == "recipes"]
