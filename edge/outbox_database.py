@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edge.clock import utc_now
+from edge.clock import boot_id, utc_now
 from edge.errors import OutboxDamaged, OutboxForeign, OutboxFull, OutboxUnwritable
 from edge.outbox_space import free_bytes, sync_folder
 
@@ -31,6 +32,7 @@ APPLICATION_ID = 0x45494F42
 SCHEMA_VERSION = 1
 
 _WAL_PAGES = 200
+_QUICKLY_CHECKED_BYTES = 64 << 20  # in a second or so
 _LOCK_TIMEOUT_S = 1.0
 _NO_ROOM_BYTES = 1 << 20  # with less free than this, an I/O error of SQLite's is taken for a full disk
 
@@ -79,6 +81,7 @@ CREATE INDEX picture_rank ON picture (rank, position, size_bytes);
 
 _TABLES = {"payload", "picture", "trigger_in_hand", "verdict"}
 
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -95,7 +98,7 @@ class Database:
 
     @classmethod
     def open(cls, path: Path) -> Database:
-        """The database in `path`, checked whole; a new one where there is none."""
+        """The database in `path`, checked; a new one where there is none."""
         with explained(path):
             connection = sqlite3.connect(
                 path,
@@ -176,6 +179,7 @@ def explained(path: Path) -> Iterator[None]:
             "folder, and that no other program holds the file"
         ) from error
     except sqlite3.DatabaseError as error:
+        _checked(path).unlink(missing_ok=True)
         raise OutboxDamaged(
             f"{path}: is damaged ({error}); check the disk. The daemon's start sets it aside, and "
             "saves from it what can be read."
@@ -242,6 +246,26 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables >= _TABLES:
         raise OutboxForeign(f"{path}: has no table {', '.join(sorted(_TABLES - tables))}; move it away")
+    _check(connection, path)
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Look at every page: of a large file once in each boot, for the end of a process damages nothing.
+
+    A start must not take half a minute each time; whoever meets damage later sees to it that the next looks.
+    """
+    checked = _checked(path)
+    boot = boot_id()
+    if path.stat().st_size > _QUICKLY_CHECKED_BYTES and checked.exists() and checked.read_text() == boot:
+        return
     found = connection.execute("PRAGMA integrity_check(3)").fetchall()
     if found != [("ok",)]:
         raise sqlite3.DatabaseError("; ".join(str(row[0]) for row in found))
+    try:
+        checked.write_text(boot)
+    except OSError as error:
+        _log.warning("%s: can't be written (%s); the next start checks again", checked, error.strerror)
+
+
+def _checked(path: Path) -> Path:
+    return path.with_suffix(".checked")

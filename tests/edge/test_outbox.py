@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from edge.clock import utc_now
-from edge.errors import OutboxError, OutboxForeign, OutboxInUse, OutboxUnwritable, TriggerKnown
+from edge.errors import OutboxDamaged, OutboxError, OutboxForeign, OutboxInUse, OutboxUnwritable, TriggerKnown
 from edge.inspection import Outcome
 from edge.messages import PictureInfo, PictureKind, Verdict
 from edge.outbox import REPLAY_MAX, Outbox
@@ -373,6 +373,38 @@ class TestDamage:
         assert "could be read, and were saved" in caplog.text
         with Outbox(tmp_path, SETTINGS) as again:
             assert len(again.unacknowledged(1000)) == len(saved) + 1
+
+    def test_a_large_file_is_checked_once_in_each_boot_and_after_damage(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waiting = self.fill(tmp_path)
+        Outbox(tmp_path, SETTINGS).close()
+        monkeypatch.setattr("edge.outbox_database._QUICKLY_CHECKED_BYTES", 0)
+        path = tmp_path / "outbox.db"
+        whole = bytearray(path.read_bytes())
+        at = whole.index(f'"result_id":"{waiting[-1]}"'.encode()) // 4096 * 4096
+        whole[at : at + 4096] = bytes(4096)
+        path.write_bytes(whole)
+        with Outbox(tmp_path, SETTINGS) as outbox:  # it was checked in this boot
+            assert outbox.status.set_aside == ()
+            with pytest.raises(OutboxDamaged, match="sets it aside"):
+                outbox.unacknowledged(1000)
+        with Outbox(tmp_path, SETTINGS) as outbox:
+            assert len(outbox.status.set_aside) == 1
+            assert len(outbox.unacknowledged(1000)) > len(waiting) - 20
+
+    def test_a_large_file_is_checked_after_a_boot(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.fill(tmp_path, 200)
+        monkeypatch.setattr("edge.outbox_database._QUICKLY_CHECKED_BYTES", 0)
+        monkeypatch.setattr("edge.outbox_database.boot_id", lambda: "another")
+        path = tmp_path / "outbox.db"
+        whole = bytearray(path.read_bytes())
+        whole[-4096:] = bytes(4096)
+        path.write_bytes(whole)
+        with Outbox(tmp_path, SETTINGS) as outbox:
+            assert len(outbox.status.set_aside) == 1
 
     def test_so_is_what_is_no_database_at_all(self, tmp_path: Path) -> None:
         (tmp_path / "outbox.db").write_bytes(b"not a database, but long enough to look at " * 100)
