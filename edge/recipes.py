@@ -206,8 +206,9 @@ class RecipeKeeper:
             if isinstance(wanted, str):
                 self._note_refusal(wanted, error)
             else:
-                _log.error("the changed configuration is refused, all stays as it was: %s", error)
-            settled = Settled(self._running.name, error)
+                _log.error("the changed configuration is refused, all stays as it was: %s", str(error))
+            # Its traceback would keep what was loaded for as long as somebody keeps the error.
+            settled = Settled(self._running.name, error.with_traceback(None))
         if not self._stopping or settled.error is None:
             request.settled(settled)
 
@@ -314,7 +315,7 @@ class RecipeKeeper:
         return None
 
     def _note_refusal(self, name: str, error: EdgeError) -> None:
-        _log.error("recipe %s is refused, %s goes on: %s", name, self._running.name, error)
+        _log.error("recipe %s is refused, %s goes on: %s", name, self._running.name, str(error))
         self._refused = RecipeRefusal(name=name, reason=reason_of(error), detail=str(error), at=self._now())
         self._on_state(self.state())
 
