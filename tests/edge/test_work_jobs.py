@@ -5,9 +5,11 @@ The real threads' steps are taken one by one, in an order that hypothesis choose
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edge.clock import Session
 from edge.daemon import Daemon, DaemonSettings, Model
@@ -21,6 +23,7 @@ from edge.testing import RecordingPublisher, ReplayCamera, ScriptedInspector, fl
 from edge.trigger import EveryFrame, Trigger
 from edge.verdict import Provenance
 from edge.work.job import Job
+from edge.work.passing import Finding
 
 PROVENANCE = Provenance(
     session=Session(epoch=5, boot_id="boot", software_version="0"),
@@ -43,6 +46,13 @@ class WhenTold(Trigger):
 
     def due(self, frame: Frame) -> bool:
         return self.is_due
+
+
+def by_command() -> ByCommand:
+    return ByCommand(timeout_s=1e6, lead_s=0.0)
+
+
+TRIGGERS = (EveryFrame, WhenTold, by_command)
 
 
 class Moody(ScriptedInspector):
@@ -75,6 +85,7 @@ class DaemonSteps(RuleBasedStateMachine):
         self.models: list[Model] = []
         self.owed: list[str] = []
         self.seq = 0
+        self.last: Finding | None = None
         self.daemon = Daemon(
             source=ReplayCamera([]),
             model=self.new_model(WhenTold()),
@@ -99,6 +110,10 @@ class DaemonSteps(RuleBasedStateMachine):
         return model
 
     # What happens outside.
+
+    @initialize(kind=st.sampled_from(TRIGGERS))
+    def begin_with(self, kind: Callable[[], Trigger | EventTrigger]) -> None:
+        self.recipe_changes(kind)
 
     @rule(due=st.booleans())
     def frame_comes(self, due: bool) -> None:
@@ -128,8 +143,11 @@ class DaemonSteps(RuleBasedStateMachine):
             self.capture._bad_frames = 0
             self.capture._on_bad_frame(FrameError("NaN"))
 
-    @rule(kind=st.sampled_from([EveryFrame, WhenTold, lambda: ByCommand(timeout_s=1e6, lead_s=0.0)]))
-    def recipe_changes(self, kind: type[Trigger]) -> None:
+    @rule(kind=st.sampled_from(TRIGGERS))
+    def change_recipe(self, kind: Callable[[], Trigger | EventTrigger]) -> None:
+        self.recipe_changes(kind)
+
+    def recipe_changes(self, kind: Callable[[], Trigger | EventTrigger]) -> None:
         self.daemon.exchange(self.new_model(kind()))
         if not self.course.stopping:
             self.capture._exchange()
@@ -160,9 +178,17 @@ class DaemonSteps(RuleBasedStateMachine):
     @rule()
     def publish_one(self) -> None:
         item = self.daemon._findings.take(0)
+        if isinstance(item, Finding):
+            self.last = item
         if item is not None:
             with self.course.carrying():
                 self.daemon._publishing.on(item)
+
+    @precondition(lambda self: self.last is not None)
+    @rule()
+    def answered_again(self) -> None:
+        """A thread that was given up finds out too late."""
+        self.daemon._findings.put_always(self.last)
 
     # What must hold.
 
@@ -190,11 +216,11 @@ class DaemonSteps(RuleBasedStateMachine):
         self.inspect_and_publish_all()
         self.daemon._inspection.leave()
         self.inspect_and_publish_all()
+        assert len(self.daemon._open) == 0  # no thread hung: nothing is left for the end
         self.daemon._answer_the_rest()
         self.verdicts_are_numbered_and_none_comes_twice()
         answered = [verdict.result_id for verdict in self.publisher.verdicts]
         assert set(self.owed) <= set(answered)
-        assert len(self.daemon._open) == 0
         assert sorted(map(id, self.closed)) == sorted(map(id, self.models))  # each once
         self.order_holds(answered)
 
@@ -216,4 +242,4 @@ def in_turn(verdict: Verdict, at_once: set[str]) -> bool:
 
 
 TestDaemonSteps = DaemonSteps.TestCase
-TestDaemonSteps.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestDaemonSteps.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
