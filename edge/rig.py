@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from edge.camera.factory import source_from_config
+from edge.camera.factory import kept_source_from_config, source_from_config
 from edge.clock import Session, new_session
 from edge.commanded import Commanded
 from edge.config import RigConfig
@@ -30,6 +30,8 @@ __all__ = ["BuildNews", "check_rig", "run_rig", "stopped_by_signals"]
 
 # One step of TensorRT's builder (one layer's kernels measured) takes seconds, on a small Jetson a minute.
 _PATIENCE_S = 600.0
+
+_KEEPER_FIRST_S = 5.0
 
 
 def check_rig(config: RigConfig) -> list[str]:
@@ -67,7 +69,7 @@ def run_rig(
     first = loader.load(loader.verify(name), progress=news)
     try:
         daemon = Daemon(
-            source=source_from_config(config.camera),
+            source=kept_source_from_config(config.camera, max_age_s=config.daemon.max_frame_age_s),
             model=first.model,
             publisher=MqttPublisher(config.broker, config.rig, session),
             settings=_settings(config, state_dir),
@@ -93,14 +95,16 @@ def run_rig(
 
 
 def _settings(config: RigConfig, state_dir: Path | None) -> DaemonSettings:
+    live = config.camera.source == "live"
     return DaemonSettings(
-        frame_timeout_s=config.camera.read_timeout_s,
+        # The keeper of a live camera calls it stalled sooner than that, and looks after it itself.
+        frame_timeout_s=config.camera.read_timeout_s + (_KEEPER_FIRST_S if live else 0.0),
         max_frame_age_s=config.daemon.max_frame_age_s,
         flush_timeout_s=config.daemon.flush_timeout_s,
         hang_timeout_s=config.daemon.hang_timeout_s,
         health_interval_s=config.health.interval_s,
         # Of anything else each frame is a part that waits to be read.
-        live=config.camera.source == "live",
+        live=live,
         queue=config.daemon.queue,
         disk=state_dir or Path("/"),
     )

@@ -167,6 +167,8 @@ class CaptureWorker(Worker):
             self._hand_on(job.with_frame(frame))
         if isinstance(trigger, EventTrigger):
             return
+        if frame.stale is not None and not trigger.may_skip:
+            return  # what it shows is not there: a picture that is frozen would be a part at rest
         try:
             due = trigger.due(frame)
         except FrameError as error:
@@ -260,7 +262,8 @@ class CaptureWorker(Worker):
         if not self._settings.live:  # made to be read: each of its frames is the next part
             due = self._waiting[:1]
         else:
-            due = [job for job in self._waiting if frame.captured_ns - job.asked_ns >= _lead_ns(job)]
+            fresh = frame.stale is None
+            due = [j for j in self._waiting if fresh and frame.captured_ns - j.asked_ns >= _lead_ns(j)]
         self._waiting = [job for job in self._waiting if job not in due]
         return due
 

@@ -332,11 +332,17 @@ class TestEnd:
     def test_systemd_hears_ready_watchdog_and_stopping(self, tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
             server.bind(str(tmp_path / "notify"))
-            server.setblocking(False)
+            server.settimeout(PATIENCE_S)
             notifier = Notifier(str(tmp_path / "notify"))
-            source = ReplayCamera(frames(3), restamp=True)
+            said: list[str] = []
+
+            def wait_for_watchdog() -> None:
+                while "WATCHDOG=1" not in said:
+                    said.append(server.recv(4096).decode())
+
+            source = ReplayCamera([*frames(3), wait_for_watchdog], restamp=True)
             make_daemon(source, RecordingPublisher(), notifier=notifier).run()
-            said = []
+            server.setblocking(False)
             while True:
                 try:
                     said.append(server.recv(4096).decode())

@@ -313,6 +313,27 @@ class TestCommands:
         source.end()
         assert running.ended() == [("error", "no_frame")]
 
+    def test_a_frame_that_shows_the_past_answers_no_trigger(self) -> None:
+        source = Live()
+        trigger = ByCommand(timeout_s=PATIENCE_S, lead_s=0.0)
+        running = Running(source, model_of(trigger=trigger), LIVE)
+        until(lambda: not trigger._closed)
+        running.daemon.fire()
+        source._steps.put(replace(flat_frame(100), stale="the picture is frozen"))
+        source.show(1)
+        source.end()
+        assert running.ended() == [("pass", None)]
+        assert running.publisher.verdicts[0].frame_seq == 0
+
+    def test_a_frozen_picture_is_no_part_at_rest(self) -> None:
+        source = Live()
+        running = Running(source, model_of(trigger=Due()), LIVE)
+        source._steps.put(replace(flat_frame(100), stale="the picture is frozen"))
+        source.show(1)
+        source.end()
+        assert running.ended() == [("pass", None)]
+        assert running.publisher.verdicts[0].frame_seq == 0
+
     def test_no_frame_in_time_is_one_error(self) -> None:
         source = Live()
         trigger = ByCommand(timeout_s=0.05, lead_s=0.0)
