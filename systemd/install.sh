@@ -247,10 +247,9 @@ Next:
 END
   if live; then
     cat <<END
-  3. edge-doctor /etc/edge-inspect/rig.yaml       what this machine has, and what is missing
-     edge-daemon --check /etc/edge-inspect/rig.yaml
-  4. systemctl enable --now edge-daemon           now, and at each boot
-     journalctl -fu edge-daemon                   what it says
+  3. edge-doctor --config /etc/edge-inspect/rig.yaml   what this machine has, and what is missing
+  4. systemctl enable --now edge-daemon                now, and at each boot
+     journalctl -fu edge-daemon                        what it says
 END
   else
     cat <<END
