@@ -227,6 +227,14 @@ class TestGpio:
         (_, (on_s, _), (off_s, _)) = chip.history
         assert off_s - on_s >= 0.3
 
+    def test_a_pulse_is_not_cut_short_by_what_comes_meanwhile(self, chip: FakeChip) -> None:
+        with rejector_from_config(self.config(chip, pulse_ms=300)) as rejector:
+            rejector.on_verdict(verdict_of(Outcome.FAIL))
+            rejector.ready()
+            assert self.wait_for(chip, 2) == [True, False]
+        ((on_s, _), (off_s, _), *_) = chip.history
+        assert off_s - on_s >= 0.3
+
     def test_a_line_by_offset_and_the_other_way_round(self, chip: FakeChip) -> None:
         config = self.config(chip, line=1, active_low=True, safe_state="inactive", drive="open_drain")
         with rejector_from_config(config) as rejector:
