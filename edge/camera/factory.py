@@ -36,7 +36,7 @@ def kept_source_from_config(
         config.care,
         stall_s=config.read_timeout_s,
         max_age_s=max_age_s,
-        max_skew_s=1 / config.fps,
+        max_skew_s=0.75 / config.fps,  # images of one moment lie closer, of two a whole frame apart
         # A recording is counted and hashed when it is closed, which takes as long as it takes.
         close_timeout_s=config.care.hung_after_s if config.record_to else CLOSE_S,
         on_event=on_event,

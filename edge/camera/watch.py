@@ -35,7 +35,8 @@ class FrameWatch:
     camera's clock; where it has the number of an earlier frame, or a lower one; where its time lies ahead
     of now or before that of an earlier frame; where its colour and its depth are more than `max_skew_s`
     apart; and, with `noisy`, where its depth is bit for bit that of a recent frame: a real sensor has noise.
-    Only what was not stale is compared with; nothing that is stale can make a good frame look stale.
+    Numbers and times are compared with those of frames that were not stale: one that jumped can't make the
+    good ones after it look stale.
 
     The camera's clock has no common zero with ours. The shortest way that a frame ever took from there to
     here is taken for none: what is longer is age. That zero may drift, as quartz does, and does not jump.
@@ -64,7 +65,8 @@ class FrameWatch:
 
     def judge(self, frame: Frame, now_ns: int) -> str | None:
         """Why the frame is stale, in a sentence; None where nothing speaks against it."""
-        reason = self._by_arrival(frame, now_ns) or self._by_camera(frame) or self._by_picture(frame)
+        by_picture = self._by_picture(frame)  # first of all: what is stale for another reason is seen, too
+        reason = self._by_arrival(frame, now_ns) or self._by_camera(frame) or by_picture
         if reason is not None:
             self.stale += 1
             return f"frame {frame.seq} of {frame.source} {reason}"

@@ -122,9 +122,11 @@ class FaultyCamera(FrameSource):
 
     def reset(self) -> bool:
         self._hang()
-        self.resets += 1
         if self._resettable:
             self.mend()
+        elif not self._camera.reset():
+            return False
+        self.resets += 1
         return True
 
     def health(self) -> SourceHealth:

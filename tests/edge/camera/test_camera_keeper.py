@@ -317,6 +317,13 @@ class TestOpening:
             kept.faulty.mend()
             assert kept.read().stale is None
 
+    def test_the_first_frame_is_taken_at_once_and_does_not_grow_young_by_waiting(self) -> None:
+        kept = Kept()
+        with kept.keeper:
+            kept.clock.sleep(10.0)
+            assert "arrived 10.00 s ago" in (kept.read().stale or "")
+            assert kept.read().stale is None
+
     def test_open_read_and_close_in_any_order(self) -> None:
         kept = Kept()
         kept.keeper.close()
