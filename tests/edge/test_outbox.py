@@ -511,6 +511,17 @@ class TestPictures:
             assert not outbox.add_picture(info_of(verdict, huge, PictureKind.IMAGE), huge)
             assert self.kept(tmp_path) == {"7-00000000.heatmap.jpg"}
 
+    def test_nothing_goes_for_one_that_would_not_fit_even_then(self, tmp_path: Path) -> None:
+        one, two = sample_verdict(0, regions=1), sample_verdict(1)
+        with self.store(tmp_path) as outbox:
+            outbox.commit(one)
+            outbox.commit(two)
+            for kind, size in ((PictureKind.MAP, 100_000), (PictureKind.HEATMAP, 900_000)):
+                assert outbox.add_picture(info_of(one, bytes(size), kind), bytes(size))
+            large_map = bytes(300_000)  # more than the old map has, and the heatmap of a fail stays
+            assert not outbox.add_picture(info_of(two, large_map, PictureKind.MAP), large_map)
+            assert self.kept(tmp_path) == {"7-00000000.map.f16", "7-00000000.heatmap.jpg"}
+
     def test_none_are_kept_where_none_are_wanted(self, tmp_path: Path) -> None:
         verdict = sample_verdict(0)
         with self.store(tmp_path, pictures_max_mb=0) as outbox:
