@@ -43,7 +43,7 @@ class Tolerances(_Frozen):
     """
 
     fp32: Tolerance = Tolerance(tensor=TOLERANCES["fp32"], score=1e-3)
-    fp16: Tolerance = Tolerance(tensor=TOLERANCES["fp16"], score=0.1)
+    fp16: Tolerance = Tolerance(tensor=TOLERANCES["fp16"], score=0.5)
     int8: Tolerance = Tolerance(tensor=TOLERANCES["int8"], score=0.5)
 
     def of(self, precision: Precision) -> Tolerance:

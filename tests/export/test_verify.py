@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from edge.bundle import ANOMALY_MAP, Manifest, StageSpec, load_bundle, write_manifest
 from edge.bundle_files import FileSpec
 from edge.calibration import Calibration, quantile_rank, write_calibration
+from edge.demo.rig import packaged_bundle
 from edge.errors import VerificationFailed
 from edge.framing import FramingConfig
 from edge.preprocessing import Preprocessing
@@ -26,6 +27,7 @@ from edge.scoring import ScoreSpec
 from edge.sealed import file_sha256, plain_data, read_sealed
 from export.bundle import export_bundle
 from export.golden import choose_for_bundle
+from export.lint import lint_bundle
 from export.threshold import shipped_scores
 from export.verification import (
     VERIFICATION_FILE,
@@ -89,6 +91,16 @@ def test_the_report_lies_in_the_bundle_and_is_what_a_second_look_finds(
     assert report.good_samples == 3
     assert report.defective_samples >= 6
     assert report.versions["onnxruntime"]
+
+
+def test_the_bundle_that_ships_was_verified_and_would_be_built() -> None:
+    bundle = load_bundle(packaged_bundle())
+    report = Verification.model_validate_json((bundle.path / VERIFICATION_FILE).read_bytes())
+    assert report.problems() == ()
+    assert (report.good_samples, report.defective_samples) >= (8, 6)
+    assert bundle.calibration is not None
+    assert report.scores.threshold == bundle.calibration.threshold
+    assert lint_bundle(bundle) == ()
 
 
 def test_the_part_that_makes_the_threshold_lies_on_the_line(bundle_folder: Path) -> None:
