@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from edge.camera.keeper import CameraKeeper
 from edge.camera.source import FrameSource
 from edge.clock import utc_now
 from edge.errors import (
@@ -328,8 +329,8 @@ class CaptureWorker(Worker):
         self._desk.say(Said(MachineStateName.ERROR, failure.reason, failure.detail))
 
     def _reopen(self, error: EdgeError) -> None:
-        if self.course.stopping:
-            return
+        if self.course.stopping or isinstance(self._source, CameraKeeper):
+            return  # a keeper opens its camera again by itself, and says `CameraAway` meanwhile
         if Reopening(self._source, self._settings, self._desk, self._meanwhile).until_open(error):
             self._tally.reopened()
             self._say_at_work("reopened")

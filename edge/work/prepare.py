@@ -80,14 +80,15 @@ class PreparationWorker(Worker):
 
     def _stale(self, frame: Frame) -> Inspection | None:
         age_s = (time.monotonic_ns() - frame.captured_ns) / 1e9
-        if age_s <= self._max_frame_age_s:
+        if frame.stale is None and age_s <= self._max_frame_age_s:
             return None
         return Inspection(
             frame=frame,
             outcome=Outcome.NO_DECISION,
             durations=Durations(preprocess_ms=0.0, inference_ms=0.0, postprocess_ms=0.0),
             reason="stale_frame",
-            detail=(
+            detail=frame.stale
+            or (
                 f"the frame is {age_s:.2f} s old, at most {self._max_frame_age_s:g} s are allowed; "
                 "a slower trigger or a smaller model keeps up, or raise daemon.max_frame_age_s"
             ),
