@@ -24,7 +24,7 @@ from edge.trigger import trigger_from_config
 from edge.verdict import Provenance
 from edge.work.model import Model
 
-__all__ = ["LoadedRecipe", "RecipeLoader", "VerifiedRecipe"]
+__all__ = ["LoadedRecipe", "RecipeLoader", "VerifiedRecipe", "verify_recipe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,20 @@ class LoadedRecipe:
         return self.verified.name
 
 
+def verify_recipe(config: RigConfig, name: str) -> VerifiedRecipe:
+    """Read a recipe's bundle, whole; nothing of it is run, and nothing is written.
+
+    Raises `RecipeUnknown`, `ConfigError` (a key can't be read), and what `load_bundle` raises; and
+    `CalibrationError` where another calibration or threshold does not fit the bundle.
+    """
+    book = config.recipe_book()
+    recipe = book.recipes.get(name)
+    if recipe is None:
+        raise RecipeUnknown(f"no recipe {name!r}; there are {', '.join(book.names)}")
+    bundle = load_bundle(recipe.bundle, config.read_trusted_keys())
+    return VerifiedRecipe(name, recipe, _calibrated(name, bundle, recipe), config.job_id, config.pictures)
+
+
 class RecipeLoader:
     """Loads recipes as one configuration of the rig has them; any thread may, one at a time."""
 
@@ -62,18 +76,8 @@ class RecipeLoader:
         self._session = session
 
     def verify(self, name: str) -> VerifiedRecipe:
-        """Read a recipe's bundle, whole; nothing of it is run.
-
-        Raises `RecipeUnknown`, `ConfigError` (a key can't be read), and what `load_bundle` raises; and
-        `CalibrationError` where another calibration or threshold does not fit the bundle.
-        """
-        recipe = self.book.recipes.get(name)
-        if recipe is None:
-            raise RecipeUnknown(f"no recipe {name!r}; there are {', '.join(self.book.names)}")
-        bundle = load_bundle(recipe.bundle, self.config.read_trusted_keys())
-        return VerifiedRecipe(
-            name, recipe, _calibrated(name, bundle, recipe), self.config.job_id, self.config.pictures
-        )
+        """`verify_recipe` of this loader's configuration."""
+        return verify_recipe(self.config, name)
 
     def load(
         self,

@@ -13,13 +13,13 @@ from pathlib import Path
 from types import FrameType
 
 from edge.camera.factory import kept_source_from_config, source_from_config
-from edge.clock import Session, new_session
+from edge.clock import new_session
 from edge.commanded import Commanded
 from edge.config import RigConfig
 from edge.daemon import Daemon, DaemonSettings, RunSummary
 from edge.errors import EdgeError
 from edge.mqtt import MqttPublisher
-from edge.recipe_loading import RecipeLoader
+from edge.recipe_loading import RecipeLoader, verify_recipe
 from edge.recipe_memory import RecipeMemory
 from edge.runtime import check_backend
 from edge.runtime.tensorrt.progress import BuildStep
@@ -62,11 +62,12 @@ def run_rig(
     """
     state_dir = config.daemon.state_dir or _systemd_state_dir()
     notifier = Notifier()
-    session = new_session(state_dir)
-    loader, memory, news = RecipeLoader(config, session), RecipeMemory(state_dir), BuildNews(notifier)
-    remembered = memory.recall(loader.book)
-    name = loader.book.first if remembered is None else remembered.recipe
-    first = loader.load(loader.verify(name), progress=news)
+    book, memory, news = config.recipe_book(), RecipeMemory(state_dir), BuildNews(notifier)
+    remembered = memory.recall(book)
+    verified = verify_recipe(config, book.first if remembered is None else remembered.recipe)
+    session = new_session(state_dir)  # writes: not before it is known that there is something to run
+    loader = RecipeLoader(config, session)
+    first = loader.load(verified, progress=news)
     try:
         daemon = Daemon(
             source=kept_source_from_config(config.camera, max_age_s=config.daemon.max_frame_age_s),
@@ -130,7 +131,7 @@ class BuildNews:
 
 
 def _check_recipe(config: RigConfig, name: str) -> None:
-    bundle = RecipeLoader(config, Session(0, "", "")).verify(name).bundle
+    bundle = verify_recipe(config, name).bundle
     if config.runtime.backend == "onnx":
         try_stages(bundle)
     check_backend(bundle, config.runtime)

@@ -1,8 +1,8 @@
 """Loads and runs a bundle's stages once in a process of its own, before they are let into this one.
 
-ONNX Runtime answers most damaged graphs with an error, but not all: a `ConvTranspose` of 0 groups or a
-`DepthToSpace` of 2³² ends its process (SIGFPE), a `Loop` may never end, a tensor's shape may ask for all
-memory there is. Such a file can have the right sha256, where it was damaged before it was exported.
+ONNX Runtime answers most damaged graphs with an error, but not all: −2⁶³ divided by −1 ends its process
+(SIGFPE; before 1.32 a `ConvTranspose` of 0 groups did, too), a `Loop` may never end, a tensor's shape may ask
+for all memory there is. Such a file can have the right sha256, where it was damaged before it was exported.
 
 Run as `python -m edge.trial FOLDER MODEL_SHA256`; ends with 0 where all is well.
 """

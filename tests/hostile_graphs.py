@@ -78,7 +78,22 @@ def _added(nodes: Sequence[onnx.NodeProto], constants: Mapping[str, Any]) -> byt
     return _graph([*nodes, _node("ReduceSum", "big", "sum"), _node("Add", "z sum")], constants)
 
 
+def _smallest_by_minus_one() -> bytes:
+    """A quotient that int64 can't hold, of a divisor that nobody knows before the run."""
+    return _graph(
+        [
+            _node("Cast", "z", "whole", to=TensorProto.INT64),
+            _node("Mul", "whole none", "nothing"),
+            _node("Add", "nothing minus", "by"),
+            _node("Div", "smallest by", "quotient"),
+            _node("Cast", "quotient", to=TensorProto.FLOAT),
+        ],
+        {"none": np.array(0), "minus": np.array(-1), "smallest": np.full((1, 64, 8, 8), -(2**63))},
+    )
+
+
 HOSTILE: Mapping[str, bytes] = {
+    "smallest by minus one": _smallest_by_minus_one(),
     "group 0": _graph([_node("ConvTranspose", "z w", group=0)], {"w": np.zeros((64, 1, 1, 1), np.float32)}),
     "block size": _graph([_node("DepthToSpace", "z", blocksize=2**32)], {}),
     "endless": _endless(),

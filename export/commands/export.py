@@ -13,10 +13,9 @@ from edge.signing import read_private_key
 from export.bundle import export_bundle
 from export.commands.hand_over import keygen, pack, sign, unpack
 from export.commands.lint import lint
-from export.commands.options import Tolerance, passphrase, tolerances_of
+from export.commands.options import Tolerance, passphrase, precisions_from, tolerances_of
 from export.commands.verification_table import show_verification
 from export.commands.verify import verify
-from export.plan import parse_precisions
 from train.commands.default_command import DefaultCommandGroup
 from train.commands.progress import Bars
 
@@ -54,8 +53,8 @@ def export(
 
     Example: [bold]edge-export --run runs/gland --out bundles/gland --precision fp16[/bold]
     """
+    request, tolerances = precisions_from(precision), tolerances_of(tolerance)
     with ended_by_errors():
-        request, tolerances = parse_precisions(precision), tolerances_of(tolerance)
         signing_key = None if key is None else read_private_key(key, passphrase)
         exported = export_bundle(
             run,

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from edge.errors import ExportError, KeyUnusable
 from edge.signing import PASSPHRASE_VARIABLE
+from export.plan import PrecisionRequest, parse_precisions
 from export.verification import Tolerances
 
-__all__ = ["Tolerance", "new_passphrase", "passphrase", "tolerances_of"]
+__all__ = ["Tolerance", "new_passphrase", "passphrase", "precisions_from", "tolerances_of"]
 
 Tolerance = Annotated[
     str | None,
@@ -23,22 +24,30 @@ Tolerance = Annotated[
 ]
 
 
+def precisions_from(text: str) -> PrecisionRequest:
+    """What `--precision` asks for; raises `typer.BadParameter` where it can't be read."""
+    try:
+        return parse_precisions(text)
+    except ExportError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 def tolerances_of(text: str | None) -> Tolerances:
-    """The bounds that `--tolerance` asks for, the others as they ship; raises `ExportError`."""
+    """The bounds that `--tolerance` asks for, the others as they ship; raises `typer.BadParameter`."""
     usual = Tolerances().model_dump()
     for part in () if text is None else text.split(","):
         precision, _, bound = part.rpartition("=")
         try:
             usual[precision.strip() or "fp32"]["tensor"] = float(bound)
         except (KeyError, ValueError) as error:
-            raise ExportError(
+            raise typer.BadParameter(
                 f"--tolerance {text!r}: {part.strip()!r} is neither a number nor precision=number "
                 f"with one of {', '.join(usual)}"
             ) from error
     try:
         return Tolerances.model_validate(usual)
     except ValidationError as error:
-        raise ExportError(f"--tolerance {text!r}: a bound must be above 0 and finite") from error
+        raise typer.BadParameter(f"--tolerance {text!r}: a bound must be above 0 and finite") from error
 
 
 def passphrase() -> str:

@@ -25,8 +25,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("group 0", "SIGFPE"),
-        ("block size", "SIGFPE"),
+        ("smallest by minus one", "SIGFPE"),
+        # ONNX Runtime before 1.32 ends its process here.
+        ("group 0", "SIGFPE|can't load it"),
+        ("block size", "SIGFPE|can't load it"),
         ("endless", "not through one run after 5 s"),
         ("constant of 64 GB", "failed"),
         ("tile", "failed"),
@@ -72,7 +74,7 @@ def about_the_bundle(config: RigConfig) -> list[str]:
 
 def test_the_daemon_ends_with_an_error_and_not_with_a_crash(bundle: Bundle, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(bundle.path, tmp_path / "b"))
-    with_graph(bundle, folder, "shape.onnx", HOSTILE["group 0"])
+    with_graph(bundle, folder, "shape.onnx", HOSTILE["smallest by minus one"])
     with pytest.raises(RunnerError, match="SIGFPE"):
         run_rig(rig(tmp_path))
     (mistake,) = about_the_bundle(rig(tmp_path))
