@@ -2,51 +2,48 @@
 
 from __future__ import annotations
 
-import gc
+import signal
+import subprocess
+import sys
 import time
-from contextlib import suppress
-from typing import Any
+from dataclasses import replace
+from multiprocessing import Pipe
+from pathlib import Path
 
 from edge.camera.bag import check_bag
 from edge.camera.config import RecordingCamera
 from edge.camera.db3 import check_db3
-from edge.camera.librealsense import import_librealsense
-from edge.camera.pairs import Pair, PairReader
-from edge.camera.probe import probe_recording
+from edge.camera.pairs import Pair
+from edge.camera.played import Failed, Message, Opened
 from edge.camera.recorder import UNFINISHED, read_sidecar, sidecar_path
 from edge.camera.source import FrameSource, SourceHealth
+from edge.clock import utc_now
 from edge.errors import CameraError, CameraStalled, RecordingCorrupt
-from edge.frame import Frame
+from edge.frame import Frame, Intrinsics
 from edge.sealed import file_sha256
 
 __all__ = ["RecordingSource"]
 
 _VERIFIED = "verified"
-_SLICE_MS = 200
-_QUIET_SLICES = 3
-"""After librealsense says that the file has ended, so many empty waits make sure that nothing is queued."""
-_PLAY_OUT_S = 2.0
-_SHORT_FRAMES = 100  # played out within a second, unless the machine does much else
-_SHORT_PLAY_OUT_S = 30.0
-_PLAY_OUT_SLICE_MS = 20
+_OPEN_TIMEOUT_S = 30.0
+"""Opening takes a second; so long only where it never ends."""
 
 
 class RecordingSource(FrameSource):
     """The frames of a `.db3` or `.bag`, in order, none dropped, as fast as they are read.
 
     `open` reads the whole file once: its frames are counted and its checksums verified, for librealsense
-    plays a damaged recording up to the damage and ends as if it were whole. `read` returns None after the
-    last frame, and raises `RecordingCorrupt` where librealsense gave fewer, or more, than were counted.
-    Part ids are not in a recording.
+    plays a damaged recording up to the damage and ends as if it were whole. librealsense itself runs in a
+    child (`edge.camera.player`). `read` returns None after the last frame, and raises `RecordingCorrupt`
+    where librealsense gave fewer, or more, than were counted. Part ids are not in a recording.
     """
 
     def __init__(self, config: RecordingCamera) -> None:
         self._config = config
         self._path = config.path
-        self._rs: Any = None
-        self._pipeline: Any = None
-        self._playback: Any = None
-        self._reader: PairReader | None = None
+        self._player: _Player | None = None
+        self._intrinsics: Intrinsics | None = None
+        self._ended = False
         self._expected = 0
         self._unit_m: float | None = None
         self._last_number = 0
@@ -57,29 +54,35 @@ class RecordingSource(FrameSource):
         return str(self._path)
 
     def open(self) -> None:
-        if self._pipeline is not None:
+        if self._player is not None:
             raise CameraError(f"{self._path}: is open already")
         details = self._verify()
-        if details["sha256"] != _VERIFIED:
-            probe_recording(self._path)
-        self._rs = rs = import_librealsense()
+        self._last_number, self._ended = 0, False
+        player = _Player(self._path)
         try:
-            self._start(rs)
-        except RuntimeError as error:
-            self.close()
+            serial = self._opened(player)
+        except BaseException:
+            player.close()
+            raise
+        self._player = player
+        self._health = SourceHealth(frames=0, serial=serial, details=details)
+
+    def _opened(self, player: _Player) -> str | None:
+        """The serial of the camera that was recorded."""
+        try:
+            first = player.next(_OPEN_TIMEOUT_S)
+        except CameraStalled as error:
             raise RecordingCorrupt(
-                f"{self._path}: librealsense {rs.__version__} can't play it ({error}); "
-                "a recording of a later release needs that release"
+                f"{self._path}: librealsense was still trying to open it after {_OPEN_TIMEOUT_S:g} s; it is "
+                "damaged"
             ) from error
-        except CameraError as error:
-            self.close()
-            raise RecordingCorrupt(f"{error}; it is damaged, or was not made for this") from error
-        key = rs.camera_info.serial_number
-        self._health = SourceHealth(
-            frames=0,
-            serial=str(self._playback.get_info(key)) if self._playback.supports(key) else None,
-            details=details,
-        )
+        if not isinstance(first, Opened):
+            raise RecordingCorrupt(
+                f"{self._path}: can't be played ({_reason(first)}); it is damaged, was not made for this, "
+                "or needs a later release of librealsense"
+            )
+        self._intrinsics = first.intrinsics
+        return first.serial
 
     def _verify(self) -> dict[str, str]:
         """Count the frames and look for damage; returns what was checked, and what could not be."""
@@ -134,25 +137,10 @@ class RecordingSource(FrameSource):
                 return "every chunk carries a checksum"
         return "the images carry no checksum: a changed pixel is not noticed"
 
-    def _start(self, rs: Any) -> None:
-        streams = rs.config()
-        streams.enable_device_from_file(str(self._path), repeat_playback=False)
-        pipeline = rs.pipeline()
-        # Resolved first: real time has to be off before the first frame is played, or some are dropped.
-        profile = streams.resolve(rs.pipeline_wrapper(pipeline))
-        self._playback = profile.get_device().as_playback()
-        self._playback.set_real_time(False)
-        reader = PairReader(rs, profile, self.name)
-        pipeline.start(streams)
-        self._pipeline, self._reader = pipeline, reader
-        self._last_number = 0
-
     def read(self, timeout_s: float = 5.0) -> Frame | None:
-        if self._reader is None:
-            raise CameraError(f"{self._path}: is not open")
-        pair = self._wait(self._reader, timeout_s)
+        pair, intrinsics = self._next(timeout_s), self._intrinsics
         delivered = self._health.frames
-        if pair is None:
+        if pair is None or intrinsics is None:
             if delivered != self._expected:
                 raise RecordingCorrupt(
                     f"{self._path}: ended after {delivered} frames of {self._expected} that it holds; it is "
@@ -171,7 +159,7 @@ class RecordingSource(FrameSource):
             )
         self._unit_m = pair.depth_unit_m
         self._last_number = pair.number
-        frame = pair.frame(self._reader.intrinsics, delivered, self.name)
+        frame = pair.frame(intrinsics, delivered, self.name)
         old = self._health
         self._health = SourceHealth(
             frames=delivered + 1,
@@ -180,51 +168,66 @@ class RecordingSource(FrameSource):
         )
         return frame
 
-    def _wait(self, reader: PairReader, timeout_s: float) -> Pair | None:
+    def _next(self, timeout_s: float) -> Pair | None:
         """The next pair; None at the file's end."""
-        deadline_s = time.monotonic() + timeout_s
-        quiet = 0
-        while time.monotonic() < deadline_s:
-            try:
-                arrived, frames = self._pipeline.try_wait_for_frames(_SLICE_MS)
-                pair = reader.pair(frames) if arrived else None
-            except RuntimeError as error:
-                raise RecordingCorrupt(f"{self._path}: librealsense gave up ({error})") from error
-            if pair is not None:
-                return pair
-            if arrived:
-                quiet = 0
-            elif self._playback.current_status() == self._rs.playback_status.stopped:
-                quiet += 1
-                if quiet >= _QUIET_SLICES or self._health.frames >= self._expected:
-                    return None
-        raise CameraStalled(f"{self._path}: gave no frame for {timeout_s:g} s; is its disk still there?")
+        player = self._player
+        if player is None:
+            raise CameraError(f"{self._path}: is not open")
+        if self._ended:
+            return None
+        message = player.next(timeout_s)
+        if message is None:
+            self._ended = True
+            return None
+        if not isinstance(message, Pair):
+            raise RecordingCorrupt(f"{self._path}: {_reason(message)}; it is damaged")
+        # Whoever is slow to ask has not got an old frame: it arrives when it is asked for.
+        return replace(message, arrived_ns=time.monotonic_ns(), arrived_utc=utc_now())
 
     def health(self) -> SourceHealth:
         return self._health
 
     def close(self) -> None:
-        pipeline, self._pipeline = self._pipeline, None
-        playback, self._playback = self._playback, None
-        self._reader = None
-        if pipeline is not None:
-            self._play_out(pipeline, playback)
-            pipeline.stop()
-        del pipeline, playback
-        gc.collect()
+        player, self._player = self._player, None
+        if player is not None:
+            player.close()
 
-    def _play_out(self, pipeline: Any, playback: Any) -> None:
-        """Let the file come to its end: a short one surely, a long one for a moment at the most.
 
-        librealsense's reading thread and `stop` race for the same callback: about one stop in two hundred
-        in the middle of a file ended the process (seen with 2.59, and known upstream). At its end nobody
-        reads.
-        """
-        short = self._expected <= _SHORT_FRAMES
-        deadline_s = time.monotonic() + (_SHORT_PLAY_OUT_S if short else _PLAY_OUT_S)
-        with suppress(RuntimeError):  # a damaged file can't be played out; it is being closed
-            while (
-                time.monotonic() < deadline_s
-                and playback.current_status() != self._rs.playback_status.stopped
-            ):
-                pipeline.try_wait_for_frames(_PLAY_OUT_SLICE_MS)
+class _Player:
+    """The child that plays a recording, and the pipe from it; raises `RecordingCorrupt` where it crashes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._pipe, theirs = Pipe(duplex=False)
+        with theirs:
+            command = [sys.executable, "-m", "edge.camera.player", str(theirs.fileno()), str(path.absolute())]
+            # A session of its own: a Ctrl-C in the terminal is for the parent, who closes in its own time.
+            self._child = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+            )
+
+    def next(self, timeout_s: float) -> Message:
+        """What it sends next; raises `CameraStalled` after `timeout_s` without anything."""
+        try:
+            if not self._pipe.poll(timeout_s):
+                raise CameraStalled(
+                    f"{self._path}: gave no frame for {timeout_s:g} s; is its disk still there?"
+                )
+            message: Message = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            code = self._child.wait()
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            raise RecordingCorrupt(
+                f"{self._path}: librealsense crashed on it ({how}); it is damaged, or of a later release "
+                "than the one installed"
+            ) from error
+        return message
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._child.kill()
+        self._child.wait()
+
+
+def _reason(message: Message) -> str:
+    return message.reason if isinstance(message, Failed) else "librealsense began anew in the middle of it"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -57,6 +59,42 @@ def test_playback_is_the_live_run_bit_for_bit_twice(recording: Recording) -> Non
     assert len(live) == 6
     assert _same(_play(path), live)
     assert _same(_play(path), live)
+
+
+def _players() -> list[int]:
+    """The children of this process that play a recording."""
+    return [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if f"PPid:\t{os.getpid()}\n" in _text(folder / "status") and "player" in _text(folder / "cmdline")
+    ]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # it ended meanwhile
+        return ""
+
+
+def test_what_ends_librealsense_ends_no_more_than_its_recording(recording: Recording) -> None:
+    with RecordingSource(RecordingCamera(path=recording[0])) as source:
+        (player,) = _players()
+        os.kill(player, signal.SIGABRT)
+        with pytest.raises(RecordingCorrupt, match=r"crashed on it \(SIGABRT\)"):
+            list(source)
+    assert _players() == []
+    assert _same(_play(recording[0]), recording[1])
+
+
+def test_a_recording_closed_in_the_middle_leaves_nothing(recording: Recording) -> None:
+    for _ in range(3):
+        with RecordingSource(RecordingCamera(path=recording[0])) as source:
+            assert source.read() is not None
+            source.close()
+            assert _players() == []
+            with pytest.raises(CameraError, match="is not open"):
+                source.read()
 
 
 def test_sidecar_says_what_the_file_is(recording: Recording) -> None:
