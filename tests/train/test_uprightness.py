@@ -12,7 +12,7 @@ from edge.preprocessing import ForegroundConfig, Preprocessing
 from edge.simulation.dataset import write_lot
 from edge.simulation.rig import RigScene
 from train.datasets import open_dataset
-from train.uprightness import choose_upright, likeness
+from train.uprightness import best_of, choose_upright, difference_error, likeness
 
 WHOLE = Preprocessing(
     framing=FramingConfig(mode="whole"),
@@ -42,3 +42,28 @@ def test_likeness_is_the_mean_over_pairs(count: int, seed: int) -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     pairs = [vectors[i] @ vectors[j] for i in range(count) for j in range(count) if i != j]
     assert likeness(list(vectors)) == pytest.approx(np.mean(pairs))
+
+
+def _alike(count: int, noise: float, seed: int) -> list[np.ndarray]:
+    """Unit vectors that look the more alike the less noise there is."""
+    vectors = np.ones(64) + noise * np.random.default_rng(seed).normal(size=(count, 64))
+    return list(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+
+def test_a_way_that_is_better_by_chance_alone_is_not_taken() -> None:
+    much = _alike(20, 2.0, 1)
+    as_little, little = sorted((_alike(20, 0.5, seed) for seed in (3, 7)), key=likeness)
+    assert 0 < likeness(little) - likeness(as_little) < difference_error(little, as_little)
+    assert best_of({"off": much, "axis": as_little, "square": little}) == "axis"
+    assert best_of({"off": as_little, "axis": little, "square": much}) == "off"
+    assert best_of({"off": much, "axis": much, "square": little}) == "square"
+
+
+@given(st.integers(3, 8), st.integers(0, 100))
+def test_the_error_of_a_difference_is_the_jackknifes(count: int, seed: int) -> None:
+    ours, theirs = _alike(count, 1.0, seed), _alike(count, 2.0, seed + 1)
+    kept = [[j for j in range(count) if j != i] for i in range(count)]
+    without = [likeness([ours[j] for j in k]) - likeness([theirs[j] for j in k]) for k in kept]
+    squares = sum((d - np.mean(without)) ** 2 for d in without)
+    assert difference_error(ours, theirs) == pytest.approx(np.sqrt((count - 1) / count * squares))
+    assert difference_error(ours, ours) == 0.0
