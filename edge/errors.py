@@ -56,6 +56,7 @@
     │   ├── RecipeUnknown                    the rig's YAML has none of this name
     │   ├── RecipeUnfit                      its model computes something else here, or decides nothing
     │   └── RecipeOvertaken                  somebody asked for another one meanwhile
+    ├── SceneError                      17   the empty tray can't be learnt, or what was learnt can't be read
     └── (workstation)
         ├── DatasetError                 8   what lies on disk is not the data set it should be
         ├── TrainingError                9   a NaN, an empty mask, a checkpoint that does not fit
@@ -122,6 +123,7 @@ __all__ = [
     "RecordingCorrupt",
     "RejectError",
     "RunnerError",
+    "SceneError",
     "SignatureBroken",
     "SignatureError",
     "SignatureMissing",
@@ -370,6 +372,12 @@ class RecipeUnfit(RecipeError):
 
 class RecipeOvertaken(RecipeError):
     """Another recipe was asked for while this one was being loaded."""
+
+
+class SceneError(EdgeError):
+    """The empty tray can't be learnt, or what was learnt of it can't be read."""
+
+    exit_code = 17
 
 
 class ThreadHung(EdgeError):
