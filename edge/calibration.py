@@ -6,17 +6,20 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+import numpy.typing as npt
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import Self
 
 from edge.errors import CalibrationError
 from edge.sealed import plain_data, read_sealed, seal, write_atomically
 
 __all__ = [
     "CALIBRATION_FILE",
+    "MAX_GOOD_SCORES",
     "Calibration",
     "calibrate_by_quantile",
     "parse_calibration",
@@ -28,12 +31,19 @@ __all__ = [
 
 CALIBRATION_FILE = "calibration.yaml"
 
+MAX_GOOD_SCORES = 1000
+"""So many scores are kept at most, drawn by chance: YAML is read slowly, and more say little more."""
+
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+
 
 class Calibration(BaseModel):
     """A threshold and how it was found; a score above it fails.
 
     `good_parts` n were scored that the model was not trained on; `false_reject_rate` is the rate asked
     for. `provisional` says that this is a plain quantile without a guarantee for the parts of tomorrow.
+    `good_scores`, ascending, are the scores of those parts, or some drawn of them by chance; what the rig's
+    scores are compared with (`edge.score_watch`). None where they are not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +57,14 @@ class Calibration(BaseModel):
     false_reject_rate: float = Field(gt=0, lt=1)
     good_parts: int = Field(ge=1)
     created_utc: AwareDatetime
+    good_scores: Annotated[tuple[_Finite, ...], Field(max_length=MAX_GOOD_SCORES)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        scores = self.good_scores
+        if scores is not None and len(scores) > self.good_parts:
+            raise ValueError(f"{len(scores)} good_scores of {self.good_parts} good_parts; calibrate again")
+        return self
 
 
 def quantile_rank(count: int, false_reject_rate: float) -> int:
@@ -84,7 +102,15 @@ def calibrate_by_quantile(
         false_reject_rate=false_reject_rate,
         good_parts=values.size,
         created_utc=created_utc,
+        good_scores=_some_of(values),
     )
+
+
+def _some_of(values: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    if values.size > MAX_GOOD_SCORES:
+        # By chance, and not evenly spaced: a new score must rank among them as it would among all.
+        values = np.sort(np.random.default_rng(0).choice(values, MAX_GOOD_SCORES, replace=False))
+    return tuple(values.tolist())
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:

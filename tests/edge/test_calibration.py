@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edge.calibration import (
     CALIBRATION_FILE,
+    MAX_GOOD_SCORES,
     Calibration,
     calibrate_by_quantile,
     read_calibration,
@@ -115,3 +116,42 @@ def test_one_sealed_but_wrong_says_what_is_wrong(line: str, words: str, tmp_path
     with pytest.raises(CalibrationError, match=words) as caught:
         read_calibration(tmp_path, MODEL)
     assert "calibration.yaml: is not a calibration" in str(caught.value)
+
+
+def test_a_calibration_keeps_the_scores_that_it_was_found_on(tmp_path: Path) -> None:
+    calibration = found_in([3.5, 1.25, 2.0], 0.02)
+    assert calibration.good_scores == (1.25, 2.0, 3.5)
+    write_calibration(tmp_path, calibration)
+    assert read_calibration(tmp_path, MODEL) == calibration
+
+
+def test_of_very_many_scores_some_are_kept_by_chance() -> None:
+    scores = [float(number) for number in range(5000)]
+    kept = found_in(scores, 0.02).good_scores
+    assert kept is not None
+    assert len(kept) == MAX_GOOD_SCORES
+    assert list(kept) == sorted(set(kept))
+    assert set(kept) <= set(scores)
+    assert sum(score < 2500 for score in kept) == pytest.approx(MAX_GOOD_SCORES / 2, rel=0.1)
+    assert found_in(scores, 0.02).good_scores == kept
+
+
+def test_the_largest_calibration_can_be_read(tmp_path: Path) -> None:
+    calibration = found_in([-math.pi * 1e-300 * (1 + number / 7) for number in range(5000)], 0.02)
+    write_calibration(tmp_path, calibration)
+    assert read_calibration(tmp_path, MODEL) == calibration
+
+
+def test_a_calibration_of_before_has_no_scores(tmp_path: Path) -> None:
+    text = found_in([1.0, 2.0], 0.02).model_dump_json(exclude={"good_scores"})
+    (tmp_path / CALIBRATION_FILE).write_text(seal(text))
+    calibration = read_calibration(tmp_path, MODEL)
+    assert calibration is not None
+    assert calibration.good_scores is None
+
+
+def test_more_scores_than_parts_are_refused(tmp_path: Path) -> None:
+    broken = found_in([1.0, 2.0], 0.02).model_copy(update={"good_parts": 1})
+    (tmp_path / CALIBRATION_FILE).write_text(seal(broken.model_dump_json()))
+    with pytest.raises(CalibrationError, match="2 good_scores of 1 good_parts"):
+        read_calibration(tmp_path, MODEL)

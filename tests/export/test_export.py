@@ -56,6 +56,7 @@ def test_the_threshold_comes_from_the_parts_held_out_and_says_that_it_is_provisi
     # Of 3 parts no quantile is below the largest; and it is the bundle's own score, not torch's.
     assert calibration.threshold == pytest.approx(max(scores.values()), rel=1e-4)
     assert calibration.good_parts == 3
+    assert calibration.good_scores == pytest.approx(sorted(scores.values()), rel=1e-4)
     assert calibration.provisional
 
 
