@@ -23,6 +23,7 @@ from edge.errors import ConfigError, KeyUnusable
 from edge.outbox_config import OutboxConfig
 from edge.recipe_config import RecipeBook, RecipeConfig, RecipeName, ScheduleConfig
 from edge.reject_config import NoReject, RejectConfig
+from edge.scene.config import SceneConfig
 from edge.signature import KEY_TEXT, PublicKey, read_public_key
 from edge.strict_yaml import load_strict_yaml
 from edge.topics import RigIdentity
@@ -286,6 +287,7 @@ class RigConfig(_Section):
     trigger: TriggerConfig = EveryFrameTrigger()
     broker: BrokerConfig = BrokerConfig()
     pictures: PicturesConfig = PicturesConfig()
+    scene: SceneConfig = SceneConfig()
     outbox: OutboxConfig = OutboxConfig()
     reject: RejectConfig = NoReject()
     health: HealthConfig = HealthConfig()

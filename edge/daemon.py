@@ -22,6 +22,7 @@ from edge.health import HealthReporter, Tally
 from edge.inspection import Outcome
 from edge.messages import MachineStateName, TriggerKind, WorkHealth
 from edge.publisher import FlushReport, Publisher
+from edge.scene.watch import SceneWatch
 from edge.systemd import Notifier
 from edge.verdict import Provenance
 from edge.work.capture import CaptureWorker
@@ -84,11 +85,13 @@ class Daemon:
         source: FrameSource,
         model: Model,
         publisher: Publisher,
+        scene: SceneWatch | None = None,
         settings: DaemonSettings = _PATIENT,
         notifier: Notifier | None = None,
         synced: Callable[[], bool | None] = clock_synced,
     ) -> None:
         self._source = source
+        self._scene = scene
         self._publisher = publisher
         self._settings = settings
         self._notifier = notifier or Notifier("")
@@ -128,6 +131,7 @@ class Daemon:
             max_frame_age_s=settings.max_frame_age_s,
             course=self._course,
             pulse=self._pulse,
+            scene=scene,
         )
         self._inspection = InspectionWorker(
             inbox=self._prepared, desk=self._desk, course=self._course, pulse=self._pulse
@@ -210,6 +214,7 @@ class Daemon:
             disk=self._settings.disk,
             synced=self._synced,
             work=self._health,
+            scene=None if self._scene is None else self._scene.health,
         ):
             for worker in reversed(self._workers):
                 worker.start()

@@ -22,6 +22,7 @@ from edge.errors import BrokerError
 from edge.inspection import Outcome
 from edge.messages import CameraHealth, Health, InspectionCounts, StepTimes, Verdict, WorkHealth
 from edge.publisher import Publisher
+from edge.scene.health import SceneHealth
 from edge.verdict import Provenance
 
 __all__ = ["HealthReporter", "Tally"]
@@ -144,8 +145,10 @@ class HealthReporter:
         disk: Path,
         synced: Callable[[], bool | None] = clock_synced,
         work: Callable[[], WorkHealth] | None = None,
+        scene: Callable[[], SceneHealth] | None = None,
     ) -> None:
         self._work = work
+        self._scene = scene
         self._tally = tally
         self._source = source
         self._publisher = publisher
@@ -196,6 +199,7 @@ class HealthReporter:
             camera=self._camera(),
             broker=self._publisher.health(),
             work=None if self._work is None else self._work(),
+            scene=None if self._scene is None else self._scene(),
             disk_free_bytes=_disk_free_bytes(self._disk),
             soc_temperature_c=_soc_temperature_c(),
             clock_synced=self._synced(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -37,7 +37,8 @@ _SEEN_SHARE = 0.1
 class PreparedPart:
     """A frame on its way to the model: its tensors, or what was said of it without the model.
 
-    `prepared` is None where there is nothing for the model to do; `undecided` then is the inspection.
+    `undecided` is the inspection where there is nothing for the model to do; `prepared` is then None, but for
+    a tray that was found empty.
     """
 
     frame: Frame
@@ -79,7 +80,7 @@ class Inspector:
         if not bool(prepared.part.any()):
             limit_mm = self._bundle.manifest.preprocessing.foreground.part_threshold_m * 1e3
             detail = f"nothing stands more than {limit_mm:g} mm above the background"
-            return _undecided(frame, started, "no_part", detail)
+            return replace(_undecided(frame, started, "no_part", detail), prepared=prepared)
         return PreparedPart(frame, _since_ms(started), prepared)
 
     def judge(self, part: PreparedPart) -> Inspection:

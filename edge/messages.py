@@ -7,13 +7,14 @@ is there and null.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from enum import Enum
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
 from edge.inspection import Outcome
+from edge.scene.health import SceneHealth
+from edge.utc_time import UtcTime
 
 __all__ = [
     "Availability",
@@ -36,30 +37,6 @@ __all__ = [
     "WorkHealth",
 ]
 
-
-def _check_utc(value: datetime) -> datetime:
-    if value.utcoffset() != timedelta(0):
-        raise ValueError(f"{value.isoformat()} is not in UTC")
-    return value
-
-
-def _format_utc(value: datetime) -> str:
-    return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-
-
-UtcTime = Annotated[
-    datetime,
-    AfterValidator(_check_utc),
-    PlainSerializer(_format_utc, return_type=str),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "format": "date-time",
-            "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$",
-        }
-    ),
-]
-"""RFC 3339 in UTC: `2030-01-31T12:34:56.789012Z`."""
 
 _NonNegative = Annotated[float, Field(ge=0)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -332,6 +309,7 @@ class Health(Message):
     camera: CameraHealth
     broker: BrokerHealth
     work: WorkHealth | None = None
+    scene: SceneHealth | None = None
     disk_free_bytes: int | None
     soc_temperature_c: float | None
     clock_synced: bool | None

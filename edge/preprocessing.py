@@ -140,7 +140,8 @@ class Prepared:
 
     `tensors` holds those that were asked for, each with a leading batch axis of 1. `mask` (depth_px,
     depth_px) is the foreground of the view, grown; `part` (H, W) the coarse foreground of the frame, not
-    grown; `lost_share` the part of it that lies outside the view; `part_area_mm2` measured on the plane.
+    grown; `lost_share` the part of it that lies outside the view; `part_area_mm2` measured on the plane,
+    which was found as `background` says.
     """
 
     tensors: dict[str, npt.NDArray[np.generic]]
@@ -151,6 +152,7 @@ class Prepared:
     part_area_mm2: float
     lost_share: float
     pixel_mm: float
+    background: BackgroundKind = "plane"
 
 
 def tensor_shapes(config: Preprocessing) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -219,6 +221,7 @@ def preprocess(
         part_area_mm2=float(part.sum()) * (pixel_m * 1e3) ** 2,
         lost_share=_lost_share(part, view),
         pixel_mm=pixel_m * 1e3,
+        background=foreground.background,
     )
 
 

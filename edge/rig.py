@@ -23,6 +23,8 @@ from edge.recipe_loading import RecipeLoader, verify_recipe
 from edge.recipe_memory import RecipeMemory
 from edge.runtime import check_backend
 from edge.runtime.tensorrt.progress import BuildStep
+from edge.scene.tray import read_tray
+from edge.scene.watch import watch_from_file
 from edge.systemd import Notifier
 from edge.trial import try_stages
 
@@ -40,6 +42,7 @@ def check_rig(config: RigConfig) -> list[str]:
     checks: tuple[Callable[[], object], ...] = (
         functools.partial(source_from_config, config.camera),
         config.broker.read_password,
+        *([functools.partial(read_tray, config.scene.tray)] if config.scene.tray is not None else []),
         *(functools.partial(_check_recipe, config, name) for name in config.recipe_book().names),
     )
     for check in checks:
@@ -73,6 +76,7 @@ def run_rig(
             source=kept_source_from_config(config.camera, max_age_s=config.daemon.max_frame_age_s),
             model=first.model,
             publisher=MqttPublisher(config.broker, config.rig, session),
+            scene=watch_from_file(config.scene, state_dir),
             settings=_settings(config, state_dir),
             notifier=notifier,
         )

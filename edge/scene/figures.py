@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import statistics
+from collections.abc import Sequence
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["LightFigures", "PlaneFigures", "SceneFigures", "SceneModel"]
+__all__ = ["LightFigures", "PlaneFigures", "SceneFigures", "SceneModel", "median_of"]
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -37,8 +39,8 @@ class LightFigures(SceneModel):
     """What light falls on the tray, and of which colour.
 
     `luma`: median of 0.299 R + 0.587 G + 0.114 B, 0 to 255; `clipped_share`: pixels of which a channel is
-    at its end (254 or more). `red_to_green` and `blue_to_green` of linear light (sRGB's curve undone): a
-    dimmer lamp does not change them, another lamp or another white balance does.
+    at its end (254 or more). `red_to_green` and `blue_to_green` of linear light (values to the power of 2.2):
+    a dimmer lamp does not change them, another lamp or another white balance does.
     """
 
     luma: float = Field(ge=0, le=255)
@@ -56,3 +58,20 @@ class SceneFigures(SceneModel):
     plane: PlaneFigures | None
     fill_share: _Share
     light: LightFigures
+
+
+_Model = TypeVar("_Model", bound=SceneModel)
+
+
+def median_of(readings: Sequence[_Model]) -> _Model:
+    """Each figure's median over several readings, at least one; null unless most of them have it."""
+    values: dict[str, object] = {}
+    for name in type(readings[0]).model_fields:
+        there = [value for reading in readings if (value := getattr(reading, name)) is not None]
+        if 2 * len(there) <= len(readings):
+            values[name] = None
+        elif isinstance(there[0], SceneModel):
+            values[name] = median_of(there)
+        else:
+            values[name] = statistics.median(there)
+    return type(readings[0]).model_validate(values)

@@ -33,9 +33,9 @@ _CLIPPED = 254
 
 _Float = npt.NDArray[np.float32]
 
-_CODE = np.arange(256, dtype=np.float64) / 255
-# IEC 61966-2-1. What a camera's ISP does differs; but for any power law, dimming leaves ratios as they are.
-_LINEAR = np.where(_CODE <= 0.04045, _CODE / 12.92, ((_CODE + 0.055) / 1.055) ** 2.4).astype(np.float32)
+# Nobody knows the tone curve of a camera's ISP; but whatever power it is, with this one a dimmer lamp leaves
+# the ratios of the channels as they are (sRGB's own curve, with its straight foot, would not).
+_LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

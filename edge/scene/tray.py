@@ -18,16 +18,13 @@ from edge.depth import BackgroundPlane
 from edge.errors import BundleError, DepthUnusable, FileChanged, SceneError
 from edge.frame import DepthImage, Frame, Intrinsics
 from edge.preprocessing import ForegroundConfig, mask_above
-from edge.scene.figures import LightFigures, PlaneFigures, SceneFigures, SceneModel
+from edge.scene.figures import LightFigures, PlaneFigures, SceneFigures, SceneModel, median_of
 from edge.scene.look import COLUMNS, ROWS, Look, look_at
 from edge.scene.tilt import tilt_of
 from edge.sealed import plain_data, read_sealed, seal, write_atomically
 from edge.version import __version__
 
-__all__ = ["LEAST_FRAMES", "TRAY_FILE", "Tray", "TrayIntrinsics", "learn_tray", "read_tray", "write_tray"]
-
-TRAY_FILE = "tray.yaml"
-"""Its name in the daemon's state directory."""
+__all__ = ["LEAST_FRAMES", "Tray", "TrayIntrinsics", "learn_tray", "read_tray", "write_tray"]
 
 LEAST_FRAMES = 5
 """Fewer have no median to speak of; 30 are a second of a D405."""
@@ -121,9 +118,9 @@ def learn_tray(frames: Sequence[Frame], *, now: datetime, part_threshold_m: floa
     a, b, g = (float(value) for value in np.median(np.array(planes), axis=0))
     plane = BackgroundPlane((a, b, g), rms_m=0.0, inlier_share=1.0)
     # The mean of many frames: one frame's noise reaches the threshold, at 45 cm or where texture is poor.
-    height_m = total_m / np.maximum(known, 1)
-    _check_empty(height_m, plane.distance_m / frames[0].intrinsics.fx_px, foreground)
-    fill_share = float(np.median([look.figures.fill_share for look in looks]))
+    mean_m = np.asarray(total_m / np.maximum(known, 1), dtype=np.float32)  # (H, W)
+    _check_empty(mean_m, plane.distance_m / frames[0].intrinsics.fx_px, foreground)
+    fill_share = median_of([look.figures for look in looks]).fill_share
     if fill_share < _LEAST_FILL:
         raise SceneError(
             f"only {fill_share:.0%} of the tray has depth, {_LEAST_FILL:.0%} is the least to learn it by; "
@@ -200,8 +197,11 @@ def _tray(
 ) -> Tray:
     first = frames[0]
     tilt_x_deg, tilt_y_deg = tilt_of(plane)
-    figures = [look.figures for look in looks]
-    noises_mm = [figure.plane.noise_mm for figure in figures if figure.plane is not None]
+    figures = median_of([look.figures for look in looks])
+    if figures.plane is None:
+        raise SceneError(
+            f"most frames of {first.source} show no depth beside the border; check the tray's light"
+        )
     light = np.median(np.stack([look.light for look in looks]), axis=0)  # (rows, columns, 3)
     fill = np.median(np.stack([look.fill for look in looks]), axis=0)  # (rows, columns)
     return Tray(
@@ -216,15 +216,10 @@ def _tray(
             tilt_x_deg=tilt_x_deg,
             tilt_y_deg=tilt_y_deg,
             distance_mm=plane.distance_m * 1e3,
-            noise_mm=float(np.median(noises_mm)),
+            noise_mm=figures.plane.noise_mm,
         ),
-        fill_share=float(np.median([figure.fill_share for figure in figures])),
-        light=LightFigures(
-            luma=float(np.median([figure.light.luma for figure in figures])),
-            clipped_share=float(np.median([figure.light.clipped_share for figure in figures])),
-            red_to_green=float(np.median([figure.light.red_to_green for figure in figures])),
-            blue_to_green=float(np.median([figure.light.blue_to_green for figure in figures])),
-        ),
+        fill_share=figures.fill_share,
+        light=figures.light,
         cell_light=tuple(
             tuple((_share(red), _share(green), _share(blue)) for red, green, blue in row) for row in light
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ class Appearance:
     `tilt_deg`, the most by which the camera leans, both drawn once per seed (`distance_m` to 3 %);
     `reach_m` (x, y) how far from the middle a part may lie; `light_spread` standard deviation of the
     light's strength from shot to shot, relative.
+
+    What a rig drifts by: `lean_deg` (about the camera's x and y axes, right-handed: x right, y down) takes
+    the place of the tilt that would be drawn; `light` is the lamps' strength (red, green, blue), relative.
     """
 
     tray_rgb: tuple[float, float, float] = (0.30, 0.36, 0.44)
@@ -57,6 +61,8 @@ class Appearance:
     tilt_deg: float = 2.0
     reach_m: tuple[float, float] = (0.045, 0.030)
     light_spread: float = 0.04
+    lean_deg: tuple[float, float] | None = None
+    light: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
         if not 0.15 <= self.distance_m <= 0.45:
@@ -65,6 +71,10 @@ class Appearance:
             )
         if not 0 <= self.tilt_deg <= 10:
             raise ConfigError(f"simulated camera tilted by {self.tilt_deg}°; must lie in 0 to 10°")
+        if self.lean_deg is not None and not all(abs(lean) <= 10 for lean in self.lean_deg):
+            raise ConfigError(f"simulated camera leans by {self.lean_deg}°; must lie in -10 to 10°")
+        if not all(0 <= strength <= 10 for strength in self.light):
+            raise ConfigError(f"simulated light is {self.light} times as strong; must lie in 0 to 10")
 
 
 _APPEARANCE = Appearance()
@@ -126,11 +136,14 @@ class RigScene:
         rng = self._stream(0, _RIG)
         tilt = np.deg2rad(appearance.tilt_deg) * np.sqrt(rng.random())
         direction = rng.uniform(0, 2 * np.pi)
+        tilt_x_rad, tilt_y_rad = float(tilt * np.cos(direction)), float(tilt * np.sin(direction))
+        if appearance.lean_deg is not None:  # the view's tilts are the tray's, seen from the camera
+            tilt_x_rad, tilt_y_rad = (-math.radians(lean) for lean in appearance.lean_deg)
         self._view = View(
             intrinsics=d405_intrinsics(width_px, height_px),
             distance_m=appearance.distance_m * (1 + rng.uniform(-0.03, 0.03)),
-            tilt_x_rad=float(tilt * np.cos(direction)),
-            tilt_y_rad=float(tilt * np.sin(direction)),
+            tilt_x_rad=tilt_x_rad,
+            tilt_y_rad=tilt_y_rad,
         )
         self._check_reach()
         self._azimuth = np.deg2rad(-120) + rng.normal(0, 0.25)
@@ -331,7 +344,11 @@ class RigScene:
                 float(np.sin(elevation)),
             ),
             ambient=float(np.clip(rng.normal(0.42, 0.02), 0.3, 0.6)),
-            gain=(float(strength * red), float(strength), float(strength * blue)),
+            gain=(
+                float(strength * red) * self._appearance.light[0],
+                float(strength) * self._appearance.light[1],
+                float(strength * blue) * self._appearance.light[2],
+            ),
         )
 
     def _stream(self, index: int, purpose: int, attempt: int = 0) -> np.random.Generator:

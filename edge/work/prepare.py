@@ -8,6 +8,7 @@ import time
 from edge.errors import FrameError
 from edge.frame import Frame
 from edge.inspection import Durations, Inspection, Outcome
+from edge.scene.watch import SceneWatch
 from edge.work.course import Course
 from edge.work.desk import Desk
 from edge.work.handover import Handover
@@ -33,12 +34,14 @@ class PreparationWorker(Worker):
         max_frame_age_s: float,
         course: Course,
         pulse: Pulse,
+        scene: SceneWatch | None = None,
     ) -> None:
         super().__init__("preparation", course, pulse)
         self._inbox = inbox
         self._outbox = outbox
         self._desk = desk
         self._max_frame_age_s = max_frame_age_s
+        self._scene = scene
 
     def work(self) -> None:
         while not self._inbox.ended:
@@ -59,7 +62,10 @@ class PreparationWorker(Worker):
         elif self.course.stopping:
             self._desk.stopped(item)
         else:
-            self._outbox.put_always(self._prepared(item))
+            prepared = self._prepared(item)
+            self._outbox.put_always(prepared)
+            if self._scene is not None and isinstance(prepared, Ready):
+                self._scene.see(prepared.part)  # beside the inference, not before it
 
     def _prepared(self, job: Job) -> Ready | Finding:
         if job.failure is not None or job.frame is None:
