@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -24,12 +24,15 @@ from edge.camera.factory import source_from_config
 from edge.camera.source import FrameSource
 from edge.commands.common import OUTCOME_STYLES, ended_by_errors
 from edge.commands.part_report import PartReport, ReportFolder, report_folder
+from edge.config import OnnxConfig, RuntimeConfig, TensorRTConfig
 from edge.errors import CameraError, ConfigError
 from edge.frame import Frame
 from edge.inspection import Outcome
 from edge.inspector import Inspector
-from edge.runtime import runner_for
+from edge.runtime import check_backend, runner_for
+from edge.runtime.tensorrt.progress import BuildProgress, BuildStep
 from edge.signature import public_key_from
+from edge.trial import try_stages
 
 __all__ = ["app", "main"]
 
@@ -49,6 +52,19 @@ class Split(str, Enum):
     TEST = "test"
 
 
+class Backend(str, Enum):
+    """What runs the stages."""
+
+    ONNX = "onnx"
+    TENSORRT = "tensorrt"
+
+
+_RUNTIMES: dict[Backend, RuntimeConfig] = {
+    Backend.ONNX: OnnxConfig(),
+    Backend.TENSORRT: TensorRTConfig(),
+}
+
+
 @app.command()
 def inspect(
     *,
@@ -63,6 +79,10 @@ def inspect(
         Path | None,
         typer.Option(help="A new folder for overlays (.jpg), anomaly maps (.npy) and inspections.jsonl."),
     ] = None,
+    backend: Annotated[
+        Backend,
+        typer.Option(help="What runs the stages; tensorrt builds the engines that `edge-build` has not."),
+    ] = Backend.ONNX,
     trusted_key: Annotated[
         list[str] | None,
         typer.Option(help="Take only a bundle that this public key signed (a file or base64); repeatable."),
@@ -86,7 +106,11 @@ def inspect(
     with ended_by_errors():
         camera = _source_of(source, split)
         keys = [public_key_from(text) for text in trusted_key] if trusted_key else None
-        for report in _inspect_all(load_bundle(bundle, keys), camera, limit=limit, out=out):
+        loaded, runtime = load_bundle(bundle, keys), _RUNTIMES[backend]
+        check_backend(loaded, runtime)
+        if backend is Backend.ONNX:
+            try_stages(loaded)  # a damaged graph can end the process that loads it
+        for report in _inspect_all(loaded, runtime, camera, limit=limit, out=out):
             reports.append(report)
             if as_json:
                 sys.stdout.write(report.model_dump_json() + "\n")
@@ -111,14 +135,14 @@ def _source_of(path: Path, split: Split | None) -> FrameSource:
 
 
 def _inspect_all(
-    bundle: Bundle, camera: FrameSource, *, limit: int | None, out: Path | None
+    bundle: Bundle, runtime: RuntimeConfig, camera: FrameSource, *, limit: int | None, out: Path | None
 ) -> Iterator[PartReport]:
     calibration = bundle.calibration
     with (
         report_folder(out) if out else nullcontext() as folder,
-        runner_for(bundle) as runner,
-        camera,
         _progress() as progress,
+        runner_for(bundle, runtime, progress=_build_bars(progress)) as runner,
+        camera,
     ):
         inspector = Inspector(bundle, runner)
         task = progress.add_task(camera.name, total=_expected(camera, limit))
@@ -155,6 +179,18 @@ def _progress() -> Progress:
         console=Console(stderr=True),
         transient=True,
     )
+
+
+def _build_bars(progress: Progress) -> BuildProgress:
+    """A bar in percent for each engine while it is built."""
+    tasks: dict[str, TaskID] = {}
+
+    def show(step: BuildStep) -> None:
+        if step.onnx not in tasks:
+            tasks[step.onnx] = progress.add_task(f"engine of {step.onnx} (%)", total=100)
+        progress.update(tasks[step.onnx], completed=round(100 * step.fraction), visible=step.fraction < 1)
+
+    return show
 
 
 def _print_table(reports: list[PartReport], out: Path | None) -> None:

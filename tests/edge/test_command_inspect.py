@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -12,11 +13,13 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from edge.bundle import load_bundle
 from edge.camera.config import SimulatedCamera
 from edge.camera.factory import source_from_config
 from edge.commands.inspect import app
 from edge.simulation import RigScene
 from edge.simulation.dataset import write_lot
+from tests.hostile_graphs import HOSTILE, with_graph
 from tests.tiny_bundle import make_tiny_bundle
 
 PARTS = 4
@@ -199,6 +202,24 @@ class TestRefusals:
         result = run(make_tiny_bundle(tmp_path / "b", broken="wrong_shape"), lot)
         assert result.exit_code == 5
         assert "'colour_map' of colour.onnx is" in result.stderr
+
+    def test_a_graph_that_ends_its_process_ends_a_child(
+        self, bundle: Path, lot: Path, tmp_path: Path
+    ) -> None:
+        folder = Path(shutil.copytree(bundle, tmp_path / "b"))
+        with_graph(load_bundle(bundle), folder, "shape.onnx", HOSTILE["smallest by minus one"])
+        result = run(folder, lot, "--json", "--out", tmp_path / "out")
+        assert (result.exit_code, result.stdout) == (6, "")
+        assert "SIGFPE" in result.stderr
+        assert not (tmp_path / "out").exists()
+
+    def test_a_backend_that_is_not_there_is_not_replaced(
+        self, bundle: Path, lot: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "tensorrt", None)
+        result = run(bundle, lot, "--json", "--backend", "tensorrt")
+        assert (result.exit_code, result.stdout) == (6, "")
+        assert "TensorRT" in result.stderr
 
     def test_help_has_an_example_and_the_exit_codes(self) -> None:
         result = run("--help")
