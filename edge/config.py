@@ -160,7 +160,6 @@ class BrokerConfig(_Section):
     keepalive_s: int = Field(default=15, ge=2, le=3600)
     connect_timeout_s: PositiveFloat = Field(default=5.0, le=60)
     max_in_flight: int = Field(default=20, ge=1, le=1000)
-    max_pending_verdicts: int = Field(default=10_000, ge=1)
     max_pending_picture_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     max_packet_bytes: int = Field(default=4 * 1024 * 1024, ge=4096, le=268_435_455)
 
@@ -236,12 +235,13 @@ class DaemonConfig(_Section):
     `max_frame_age_s`: an older frame gets no decision; `flush_timeout_s`: how long to wait for
     acknowledgements at the end; `hang_timeout_s`: a thread that makes no progress for so long ends the
     daemon (systemd's watchdog does, where that is sooner); `queue`: how many triggered parts of a live
-    camera may wait to be inspected, one more gets an error at once; `state_dir`: where the epoch is kept
-    from start to start (systemd's STATE_DIRECTORY if not given).
+    camera may wait to be inspected, one more gets an error at once; `state_dir`: where the outbox lies,
+    and all else that outlives a start (if not given, systemd's STATE_DIRECTORY; where there is none,
+    `edge-state` beside the rig's YAML).
     """
 
     max_frame_age_s: PositiveFloat = 2.0
-    flush_timeout_s: PositiveFloat = 10.0
+    flush_timeout_s: PositiveFloat = 1.0
     hang_timeout_s: float = Field(default=30.0, ge=5, le=3600)
     queue: int = Field(default=4, ge=1, le=100)
     state_dir: Path | None = None

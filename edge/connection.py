@@ -68,8 +68,9 @@ class BrokerConnection:
     """Keeps one MQTT connection up and sends messages through it, in order; `limit` of them may wait.
 
     `will` is what the broker says when we vanish; `births(reconnected)` gives what is said first on each
-    connection; `on_delivery` is called for each message at its end, from this connection's thread. With an
-    `inbox` it also hears.
+    connection; `on_delivery` is called for each message at its end, `on_forgotten` where the broker knows
+    nothing of a connection before this one, both from this connection's thread. With an `inbox` it also
+    hears.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class BrokerConnection:
         on_delivery: Callable[[Delivery], None],
         will: Outgoing | None = None,
         births: Callable[[bool], Sequence[Outgoing]] | None = None,
+        on_forgotten: Callable[[], None] = lambda: None,
         inbox: Inbox | None = None,
     ) -> None:
         self._config = config
@@ -89,6 +91,7 @@ class BrokerConnection:
         self._password = password
         self._on_delivery = on_delivery
         self._will = will
+        self._on_forgotten = on_forgotten
         self._births = births or (lambda reconnected: ())
         self._inbox = inbox
         self._tls = tls_context(config)
@@ -103,6 +106,7 @@ class BrokerConnection:
         self._client: paho.Client | None = None
         self._attempt = 0
         self._failures = 0
+        self._remembered = False  # by the broker; asking what it speaks ends the session that it remembers
         self._due = 0.0  # when to try again (WAITING), or to give up (CONNECTING)
         self._connected_at = 0.0
         self._window = config.max_in_flight
@@ -237,6 +241,7 @@ class BrokerConnection:
             else:
                 self._fail(self._refusal(reason), for_good=reason.value in _FOR_GOOD)
             return
+        self._remembered |= answer.session_present
         if self._asking:
             self._connect_in_earnest()
             return
@@ -258,6 +263,9 @@ class BrokerConnection:
             last_error=None,
         )
         _log.info("connected to %s with MQTT %s as %s", self._where(), self._protocol, self._client_id)
+        if not self._remembered:
+            self._on_forgotten()
+        self._remembered = False
         self._queue.put_first(self._births(self._status.connects > 1))
         if self._inbox is not None and self._client is not None:
             self._client.subscribe([(topic, 1) for topic in self._inbox.topics])

@@ -30,6 +30,7 @@ class Answered:
     attempt: int
     reason: ReasonCode
     properties: Properties | None
+    session_present: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,10 @@ Event = Answered | Published | Lost | Subscribed | Heard | Stop | Outgoing
 def listen(client: paho.Client, attempt: int, events: SimpleQueue[Event], inbox: Inbox | None) -> None:
     """Have what paho says of this attempt put into `events`."""
 
-    def on_connect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, properties: Properties | None) -> None:
-        events.put(Answered(attempt, reason, properties))
+    def on_connect(
+        _c: Any, _u: Any, flags: paho.ConnectFlags, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        events.put(Answered(attempt, reason, properties, bool(flags.session_present)))
 
     def on_disconnect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
         events.put(Lost(attempt, str(reason)))

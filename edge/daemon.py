@@ -21,16 +21,20 @@ from edge.event_trigger import EventTrigger, Firing
 from edge.health import HealthReporter, Tally
 from edge.inspection import Outcome
 from edge.messages import MachineStateName, TriggerKind, WorkHealth
-from edge.publisher import FlushReport, Publisher
+from edge.outbox import Outbox
+from edge.publisher import DeliveryReport, Publisher
+from edge.reject import Rejector
 from edge.scene.watch import SceneWatch
 from edge.systemd import Notifier
 from edge.verdict import Provenance
 from edge.work.capture import CaptureWorker
 from edge.work.course import Course
+from edge.work.delivering import Courier
 from edge.work.desk import Desk
 from edge.work.handover import Handover
 from edge.work.inspect import InspectionWorker
 from edge.work.job import Failure, Job, job_from_firing
+from edge.work.keeping import Keeping
 from edge.work.model import Model
 from edge.work.open_jobs import OpenJobs
 from edge.work.passing import Begun, Finding, Ready, Retire, Said
@@ -65,7 +69,7 @@ class RunSummary:
     """What a run came to: verdicts by outcome, and what the broker said to them."""
 
     outcomes: dict[Outcome, int]
-    delivery: FlushReport
+    delivery: DeliveryReport
 
     @property
     def verdicts(self) -> int:
@@ -85,6 +89,8 @@ class Daemon:
         source: FrameSource,
         model: Model,
         publisher: Publisher,
+        outbox: Outbox,
+        rejector: Rejector | None = None,
         scene: SceneWatch | None = None,
         settings: DaemonSettings = _PATIENT,
         notifier: Notifier | None = None,
@@ -93,6 +99,8 @@ class Daemon:
         self._source = source
         self._scene = scene
         self._publisher = publisher
+        self._outbox = outbox
+        self._rejector = rejector or Rejector("none", None, no_decision=False)
         self._settings = settings
         self._notifier = notifier or Notifier("")
         self._synced = synced
@@ -104,9 +112,13 @@ class Daemon:
         self._prepared: Handover[Ready | Finding | Retire] = Handover(1)
         self._findings: Handover[Begun | Finding | Said] = Handover(_FINDINGS_MAX)
         self._desk = Desk(self._findings, self._open, self._tally)
+        self._courier = Courier(outbox, publisher, nudge=self._findings.nudge)
         self._publication = Publication(
             source=source,
             publisher=publisher,
+            outbox=outbox,
+            keeping=Keeping(outbox, self._rejector),
+            courier=self._courier,
             session=model.provenance.session,
             open_jobs=self._open,
             tally=self._tally,
@@ -137,7 +149,11 @@ class Daemon:
             inbox=self._prepared, desk=self._desk, course=self._course, pulse=self._pulse
         )
         self._publishing = PublishingWorker(
-            inbox=self._findings, publication=self._publication, course=self._course, pulse=self._pulse
+            inbox=self._findings,
+            publication=self._publication,
+            provenance=lambda: self.provenance,
+            course=self._course,
+            pulse=self._pulse,
         )
         # In the order in which they end: each when the one before has nothing more for it.
         self._workers: tuple[Worker, ...] = (
@@ -181,13 +197,15 @@ class Daemon:
 
         Raises `BrokerRefused` or `CameraError` where it can't begin, `RecordingCorrupt` or `CaptureError`
         where the source breaks for good, `TriggerError` where the trigger can't be heard, `ThreadHung` where
-        a thread makes no progress or does not end (the process can then only be left by `os._exit`), and
-        `BrokerError` where a verdict was not acknowledged in the end. Whatever it raises, each part that was
-        asked for has its verdict, verdicts are flushed and, but for `ThreadHung`, the camera is released.
+        a thread makes no progress or does not end (the process can then only be left by `os._exit`),
+        `RejectError` where the reject output can't be had, and `BrokerRefused` where the broker did not take
+        a verdict. Whatever it raises, each part that was asked for has its verdict in the outbox and, but for
+        `ThreadHung`, the camera is released. It closes the outbox.
         """
         started = False
         try:
-            self._publisher.start()
+            self._rejector.open()
+            self._publisher.start(self._courier)
             self._publication.say(Said(MachineStateName.PREOPERATIONAL, "starting"))
             started = True
             self._work()
@@ -215,6 +233,8 @@ class Daemon:
             synced=self._synced,
             work=self._health,
             scene=None if self._scene is None else self._scene.health,
+            outbox=lambda: self._outbox.status,
+            reject=lambda: self._rejector.status,
         ):
             for worker in reversed(self._workers):
                 worker.start()
@@ -260,21 +280,33 @@ class Daemon:
         self._desk.close()
         self._publishing.join(_LAST_VERDICTS_S)
 
-    def _wind_up(self) -> FlushReport:
+    def _wind_up(self) -> DeliveryReport:
         self._notifier.stopping()
         failure = self._course.failure
         if self._publishing.alive:
             owed = len(self._open)
-            _log.critical("the publishing thread hangs, and %d parts get no verdict of this run", owed)
-            return FlushReport(acknowledged=0, lost=0, reasons=(), pending=())
+            _log.critical("the publishing thread hangs; the next start answers %d parts with an error", owed)
+            return DeliveryReport(acknowledged=0, waiting=0)
+        self._publication.take_over()
         self._answer_the_rest()
-        _log.info("stopping; waiting for acknowledgements")
-        delivery = self._publisher.flush(self._settings.flush_timeout_s)
+        delivery = self._deliver()
         undelivered = delivery.error()
         if undelivered is not None and failure is not None:
             _log.error("%s", undelivered)  # `failure` is what the daemon ends with; this must be told too
         self._say_last(failure)
-        self._publisher.close()
+        self._publisher.close(self._settings.flush_timeout_s / 2)
+        self._rejector.close()
+        self._outbox.close()
+        return delivery
+
+    def _deliver(self) -> DeliveryReport:
+        try:
+            delivery = self._publication.deliver(self._settings.flush_timeout_s)
+        except EdgeError as error:
+            _log.error("what waits in the outbox goes out at the next start: %s", error)
+            return DeliveryReport(acknowledged=0, waiting=0)
+        if delivery.waiting:
+            _log.warning("%d verdicts wait in the outbox, for the next start", delivery.waiting)
         return delivery
 
     def _answer_the_rest(self) -> None:
@@ -294,7 +326,7 @@ class Daemon:
             try:
                 self._publication.answer(Finding(job, failure=why))
             except EdgeError as error:
-                _log.error("part %s gets no verdict: %s", job.part_serial or job.id, error)
+                _log.error("part %s gets its verdict at the next start: %s", job.part_serial or job.id, error)
 
     def _say_last(self, failure: BaseException | None) -> None:
         said = Said(MachineStateName.HALTED, "stopped")

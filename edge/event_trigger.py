@@ -6,7 +6,8 @@ import threading
 import time
 import uuid
 from collections import deque
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar
 
@@ -26,7 +27,8 @@ class Firing:
 
     `asked_ns` on the monotonic clock, `asked_utc` on the wall clock. `part_serial` and `request_id` are
     what the asker calls the part and the request. `lost` says what kept it from being heard in time, where
-    the answer can only be an error.
+    the answer can only be an error. `taken` is done once it is on disk, and a verdict sure; it raises
+    `OutboxError` where it could not be written, and `TriggerRefused` where it was not taken any more.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Firing:
     part_serial: str | None = None
     request_id: str | None = None
     lost: str | None = None
+    taken: Future[None] = field(default_factory=Future, compare=False)
 
 
 class EventTrigger:

@@ -20,8 +20,19 @@ from edge.camera.source import FrameSource
 from edge.clock import clock_synced, utc_now
 from edge.errors import BrokerError
 from edge.inspection import Outcome
-from edge.messages import CameraHealth, Health, InspectionCounts, StepTimes, Verdict, WorkHealth
+from edge.messages import (
+    CameraHealth,
+    Health,
+    InspectionCounts,
+    OutboxHealth,
+    RejectHealth,
+    StepTimes,
+    Verdict,
+    WorkHealth,
+)
+from edge.outbox_records import OutboxStatus
 from edge.publisher import Publisher
+from edge.reject import RejectStatus
 from edge.scene.health import SceneHealth
 from edge.verdict import Provenance
 
@@ -146,9 +157,13 @@ class HealthReporter:
         synced: Callable[[], bool | None] = clock_synced,
         work: Callable[[], WorkHealth] | None = None,
         scene: Callable[[], SceneHealth] | None = None,
+        outbox: Callable[[], OutboxStatus] | None = None,
+        reject: Callable[[], RejectStatus] | None = None,
     ) -> None:
         self._work = work
         self._scene = scene
+        self._outbox = outbox
+        self._reject = reject
         self._tally = tally
         self._source = source
         self._publisher = publisher
@@ -178,6 +193,7 @@ class HealthReporter:
         recent, latencies_ms = self._tally.take_interval()
         provenance, outcomes = self._provenance(), self._tally.outcomes
         session = provenance.session
+        outbox = None if self._outbox is None else self._outbox()
         return Health(
             creation_time=utc_now(),
             epoch=session.epoch,
@@ -197,9 +213,13 @@ class HealthReporter:
             latency_p50_ms=statistics.median(latencies_ms) if latencies_ms else None,
             latency_max_ms=max(latencies_ms, default=None),
             camera=self._camera(),
-            broker=self._publisher.health(),
+            broker=self._publisher.health().model_copy(
+                update={} if outbox is None else {"verdicts_pending": outbox.unacknowledged}
+            ),
             work=None if self._work is None else self._work(),
             scene=None if self._scene is None else self._scene(),
+            outbox=None if outbox is None else _outbox_health(outbox),
+            reject=None if self._reject is None else _reject_health(self._reject()),
             disk_free_bytes=_disk_free_bytes(self._disk),
             soc_temperature_c=_soc_temperature_c(),
             clock_synced=self._synced(),
@@ -241,6 +261,30 @@ class HealthReporter:
             down_s=None if care is None else care.down_s,
             down_reason=None if care is None else care.down_reason,
         )
+
+
+def _outbox_health(status: OutboxStatus) -> OutboxHealth:
+    return OutboxHealth(
+        unacknowledged=status.unacknowledged,
+        triggers_in_hand=status.triggers_in_hand,
+        verdict_bytes=status.verdict_bytes,
+        pictures=status.pictures,
+        picture_bytes=status.picture_bytes,
+        pictures_evicted=status.pictures_evicted,
+        pictures_refused=status.pictures_refused,
+        ballast_bytes=status.ballast_bytes,
+        alarms=status.alarms,
+    )
+
+
+def _reject_health(status: RejectStatus) -> RejectHealth:
+    return RejectHealth(
+        kind=status.kind,
+        state=status.state.value,
+        rejected=status.rejected,
+        errors=status.errors,
+        error=status.error,
+    )
 
 
 def _nearest_rank(values: Sequence[float], share: float) -> float:

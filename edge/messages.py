@@ -237,13 +237,16 @@ class CameraHealth(_Part):
 
 
 class BrokerHealth(_Part):
-    """The way to the broker, as this message finds it."""
+    """The way to the broker, as this message finds it.
+
+    `verdicts_pending` are in the outbox and not acknowledged; `verdicts_refused` counts how often the broker
+    refused one since the start: it is sent again.
+    """
 
     protocol: Literal["5", "3.1.1"] | None
     reconnects: int
     verdicts_pending: int
     verdicts_refused: int
-    verdicts_dropped: int
     pictures_pending: int
     pictures_dropped: int
     pictures_connected: bool
@@ -284,6 +287,34 @@ class WorkHealth(_Part):
     steps: dict[str, StepTimes]
 
 
+class OutboxHealth(_Part):
+    """What is kept on this machine; sizes are bytes.
+
+    `alarms` holds a sentence for each thing that a person has to see to. `pictures_evicted` had to go before
+    their time, `pictures_refused` found no room, both since the start.
+    """
+
+    unacknowledged: int = Field(ge=0)
+    triggers_in_hand: int = Field(ge=0)
+    verdict_bytes: int = Field(ge=0)
+    pictures: int = Field(ge=0)
+    picture_bytes: int = Field(ge=0)
+    pictures_evicted: int = Field(ge=0)
+    pictures_refused: int = Field(ge=0)
+    ballast_bytes: int = Field(ge=0)
+    alarms: tuple[str, ...]
+
+
+class RejectHealth(_Part):
+    """The reject output: what it was last told, and why it could not be driven the last time."""
+
+    kind: Literal["none", "command", "gpio"]
+    state: Literal["closed", "safe", "ready"]
+    rejected: int = Field(ge=0)
+    errors: int = Field(ge=0)
+    error: str | None
+
+
 class Health(Message):
     """How the rig feels, every few seconds; `creation_time` tells a retained one that has grown old.
 
@@ -310,6 +341,8 @@ class Health(Message):
     broker: BrokerHealth
     work: WorkHealth | None = None
     scene: SceneHealth | None = None
+    outbox: OutboxHealth | None = None
+    reject: RejectHealth | None = None
     disk_free_bytes: int | None
     soc_temperature_c: float | None
     clock_synced: bool | None

@@ -5,9 +5,9 @@ Verdicts have a connection of their own, so that no picture can stand in their w
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
-from collections import OrderedDict, deque
 from collections.abc import Sequence
 
 from edge.clock import Session, utc_now
@@ -22,36 +22,34 @@ from edge.messages import (
     Message,
     Verdict,
 )
+from edge.outbox_records import StoredVerdict
 from edge.outgoing import Delivery, DeliveryResult, Outgoing, QueueLimit
-from edge.publisher import FlushReport, Picture, picture_info
+from edge.publisher import Deliveries, Picture, picture_info
 from edge.topics import RigIdentity, Topics
 
 __all__ = ["MqttPublisher"]
 
 _PICTURE_EXPIRY_S = 60
 _DETAIL_MAX_CHARACTERS = 500
-_REASONS_KEPT = 5
 _NO_LIMIT = sys.maxsize
 
 
 class MqttPublisher:
     """A `Publisher` over MQTT: MQTT 5, or 3.1.1 with a broker that knows no other.
 
-    Raises `ConfigError` where the password or a certificate can't be read. Until an acknowledgement a
-    verdict is kept in memory, and sent again after a reconnect; consumers tell duplicates by `result_id`.
+    Raises `ConfigError` where the password or a certificate can't be read. A verdict that is on its way
+    when the connection is lost is sent again after a reconnect; consumers tell duplicates by `result_id`.
     """
 
     def __init__(self, config: BrokerConfig, rig: RigIdentity, session: Session) -> None:
         self._topics = Topics(rig.root)
         self._session = session
         self._timeout_s = config.connect_timeout_s
-        self._lock = threading.Condition()
-        self._outstanding: OrderedDict[str, None] = OrderedDict()
-        self._acknowledged = 0
+        self._lock = threading.Lock()
+        self._deliveries: Deliveries | None = None
+        self._on_the_way: set[int] = set()
         self._refused = 0
-        self._dropped = 0
         self._pictures_dropped = 0
-        self._reasons: deque[str] = deque(maxlen=_REASONS_KEPT)
         self._machine_state: MachineState | None = None
         self._closed = False
         password = config.read_password()
@@ -59,8 +57,9 @@ class MqttPublisher:
             config,
             rig.client_id("verdicts"),
             password=password,
-            limit=QueueLimit(config.max_pending_verdicts, _NO_LIMIT, drop_oldest=False),
+            limit=QueueLimit(_NO_LIMIT, _NO_LIMIT, drop_oldest=False),
             on_delivery=self._on_verdict_delivery,
+            on_forgotten=self._on_forgotten,
             will=self._availability(AvailabilityState.OFFLINE, "connection_lost"),
             births=self._births,
         )
@@ -72,21 +71,21 @@ class MqttPublisher:
             on_delivery=self._on_picture_delivery,
         )
 
-    def start(self) -> None:
+    def start(self, deliveries: Deliveries) -> None:
         """Begin to connect; raises `BrokerRefused` where the broker says no for good.
 
         A broker that is not there yet is no error: the connection is tried until `close`.
         """
+        self._deliveries = deliveries
         self._verdicts.start()
         self._pictures.start()
         # Twice the time, for the fall-back to 3.1.1 takes a second attempt.
         self._verdicts.wait_for_answer(2 * self._timeout_s + 1)
 
-    def publish_verdict(self, verdict: Verdict) -> None:
+    def publish_verdict(self, verdict: StoredVerdict, *, newest: bool) -> None:
         with self._lock:
-            self._outstanding[verdict.result_id] = None
-        payload = verdict.to_json()
-        smaller = _without_regions(verdict).to_json()
+            self._on_the_way.add(verdict.position)
+        smaller = _without_regions(verdict.payload)
         properties = (
             ("result_id", verdict.result_id),
             ("epoch", str(verdict.epoch)),
@@ -96,18 +95,20 @@ class MqttPublisher:
         self._verdicts.send(
             Outgoing(
                 self._topics.verdict,
-                payload,
+                verdict.payload,
                 Verdict.qos,
                 Verdict.retained,
-                key=f"verdict {verdict.result_id}",
+                key=f"verdict {verdict.position}",
                 smaller=smaller,
                 user_properties=properties,
             )
         )
+        if not newest:
+            return
         self._verdicts.send(
             Outgoing(
                 self._topics.last_verdict,
-                payload,
+                verdict.payload,
                 1,
                 True,
                 key="last_verdict",
@@ -160,23 +161,12 @@ class MqttPublisher:
             return BrokerHealth(
                 protocol=verdicts.protocol,
                 reconnects=max(0, verdicts.connects - 1),
-                verdicts_pending=len(self._outstanding),
+                verdicts_pending=len(self._on_the_way),
                 verdicts_refused=self._refused,
-                verdicts_dropped=self._dropped,
                 pictures_pending=pictures.pending,
                 pictures_dropped=self._pictures_dropped,
                 pictures_connected=pictures.connected,
                 last_error=verdicts.last_error or pictures.last_error,
-            )
-
-    def flush(self, timeout_s: float) -> FlushReport:
-        with self._lock:
-            self._lock.wait_for(lambda: not self._outstanding, timeout_s)
-            return FlushReport(
-                acknowledged=self._acknowledged,
-                lost=self._refused + self._dropped,
-                reasons=tuple(self._reasons),
-                pending=tuple(self._outstanding),
             )
 
     def close(self, timeout_s: float = 5.0) -> None:
@@ -210,20 +200,19 @@ class MqttPublisher:
 
     def _on_verdict_delivery(self, delivery: Delivery) -> None:
         """From the verdicts' connection thread."""
-        kind, _, result_id = delivery.message.key.partition(" ")
-        if kind != "verdict":
+        kind, _, position = delivery.message.key.partition(" ")
+        if kind != "verdict" or self._deliveries is None:
             return
+        refused = delivery.result is not DeliveryResult.ACKNOWLEDGED
         with self._lock:
-            self._outstanding.pop(result_id, None)
-            if delivery.result is DeliveryResult.ACKNOWLEDGED:
-                self._acknowledged += 1
-            elif delivery.result is DeliveryResult.REFUSED:
-                self._refused += 1
-                self._note(delivery)
-            else:
-                self._dropped += 1
-                self._note(delivery)
-            self._lock.notify_all()
+            self._on_the_way.discard(int(position))
+            self._refused += refused
+        self._deliveries.delivered(int(position), delivery.detail if refused else None)
+
+    def _on_forgotten(self) -> None:
+        """From the verdicts' connection thread."""
+        if self._deliveries is not None:
+            self._deliveries.forgotten()
 
     def _on_picture_delivery(self, delivery: Delivery) -> None:
         """From the pictures' connection thread."""
@@ -231,17 +220,15 @@ class MqttPublisher:
             with self._lock:
                 self._pictures_dropped += 1
 
-    def _note(self, delivery: Delivery) -> None:
-        if delivery.detail not in self._reasons:
-            self._reasons.append(delivery.detail)
-
 
 def _json(topic: str, message: Message) -> Outgoing:
     """A message of which only the newest counts."""
     return Outgoing(topic, message.to_json(), message.qos, message.retained, key=topic)
 
 
-def _without_regions(verdict: Verdict) -> Verdict:
+def _without_regions(payload: bytes) -> bytes:
     """The same verdict for a broker that takes only small packets; `regions_total` still says how many."""
-    detail = None if verdict.detail is None else verdict.detail[:_DETAIL_MAX_CHARACTERS]
-    return verdict.model_copy(update={"regions": (), "detail": detail})
+    verdict = json.loads(payload)
+    detail = verdict.get("detail")
+    verdict |= {"regions": [], "detail": None if detail is None else detail[:_DETAIL_MAX_CHARACTERS]}
+    return json.dumps(verdict, ensure_ascii=False, separators=(",", ":")).encode()

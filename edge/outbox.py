@@ -181,6 +181,11 @@ class Outbox:
         chosen = [row for row in rows if row[0] not in left_out][:limit]
         return [QueuedVerdict(stored_verdict(row), self._round) for row in chosen]
 
+    def waiting(self) -> int:
+        """How many verdicts wait for the broker."""
+        self._check_owner()
+        return self._database.number("SELECT count(*) FROM verdict WHERE acknowledged_run_ns IS NULL")
+
     def acknowledge(self, verdicts: Iterable[QueuedVerdict]) -> int:
         """The broker has these, as `unacknowledged` gave them; gives how many no longer wait.
 
@@ -207,6 +212,13 @@ class Outbox:
         window_ns = round((self._config.requeue_s if window_s is None else window_s) * 1e9)
         self._round += 1
         return self._wait_again("acknowledged_run_ns >= ?", (self._newest_ns() - window_ns,), replayed=False)
+
+    def taken_along(self, queued: QueuedVerdict) -> QueuedVerdict:
+        """The same, of which an acknowledgement is believed although a `requeue` came since.
+
+        For one that is on its way all the same, and that only the broker of after can acknowledge.
+        """
+        return QueuedVerdict(queued.verdict, self._round)
 
     def replay(self, epoch: int, from_seq: int, to_seq: int) -> Replay:
         """Send the verdicts of one epoch again, from one number to another, both included.
@@ -376,7 +388,7 @@ class Outbox:
         free = free_bytes(self._folder)
         number = self._database.number
         return OutboxStatus(
-            unacknowledged=number("SELECT count(*) FROM verdict WHERE acknowledged_run_ns IS NULL"),
+            unacknowledged=self.waiting(),
             triggers_in_hand=number("SELECT count(*) FROM trigger_in_hand"),
             verdict_bytes=self._database.used_bytes(),
             pictures=self._pictures.count,

@@ -6,12 +6,11 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from edge.errors import BrokerError, BrokerRefused, BrokerUnreachable
+from edge.errors import BrokerRefused
 from edge.messages import BrokerHealth, Health, MachineState, PictureInfo, PictureKind, Verdict
+from edge.outbox_records import StoredVerdict
 
-__all__ = ["FlushReport", "Picture", "Publisher", "picture_info"]
-
-_NAMED = 5
+__all__ = ["Deliveries", "DeliveryReport", "Picture", "Publisher", "picture_info"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,45 +28,52 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class FlushReport:
-    """What became of the verdicts since the start: `lost` + `pending` were not acknowledged.
+class DeliveryReport:
+    """What became of the verdicts since the start.
 
-    `lost` counts those that were refused or had to be dropped, `reasons` what was said about the latest of
-    them; `pending` holds the ids of those that were still on their way.
+    `waiting` ones are in the outbox and go out at the next start; `refused` of them the broker did not take,
+    `reasons` is what it said about the latest.
     """
 
     acknowledged: int
-    lost: int
-    reasons: tuple[str, ...]
-    pending: tuple[str, ...]
+    waiting: int
+    refused: int = 0
+    reasons: tuple[str, ...] = ()
 
-    def error(self) -> BrokerError | None:
-        """The error that a daemon which ends like this ends with; None where all is well."""
-        missing = self.lost + len(self.pending)
-        if not missing:
+    def error(self) -> BrokerRefused | None:
+        """The error that a daemon which ends like this ends with: what waits is safe, who refuses must be
+        spoken to. None where nobody refused.
+        """
+        if not self.refused:
             return None
-        total = self.acknowledged + missing
-        if self.lost:
-            return BrokerRefused(
-                f"{missing} of {total} verdicts did not reach the broker: {self.lost} refused "
-                f"({'; '.join(self.reasons)}), {len(self.pending)} not acknowledged; check the broker's log "
-                "and its access rules for this rig"
-            )
-        named = ", ".join(self.pending[:_NAMED]) + (", …" if missing > _NAMED else "")
-        return BrokerUnreachable(
-            f"{missing} of {total} verdicts were not acknowledged by the broker: {named}; "
-            "check that it runs, and raise daemon.flush_timeout_s if it is slow"
+        return BrokerRefused(
+            f"the broker refused {self.refused} of {self.waiting} verdicts that wait in the outbox "
+            f"({'; '.join(self.reasons)}); mend its access rules for this rig, or its limits, and start "
+            "again: they go out then"
         )
 
 
-class Publisher(Protocol):
-    """Carries messages; none of its methods but `start`, `flush` and `close` waits for the broker."""
+class Deliveries(Protocol):
+    """Who is told what became of verdicts; from the connection's thread."""
 
-    def start(self) -> None:
+    def delivered(self, position: int, refusal: str | None) -> None:
+        """The broker has the verdict of this position, or refused it and said why."""
+
+    def forgotten(self) -> None:
+        """The broker has lost its memory of this rig."""
+
+
+class Publisher(Protocol):
+    """Carries messages; none of its methods but `start` and `close` waits for the broker."""
+
+    def start(self, deliveries: Deliveries) -> None:
         """Begin to connect; raises `BrokerRefused` where the broker says no for good."""
 
-    def publish_verdict(self, verdict: Verdict) -> None:
-        """Send a verdict, at least once, and keep it as the rig's last one."""
+    def publish_verdict(self, verdict: StoredVerdict, *, newest: bool) -> None:
+        """Send a verdict until it is delivered, which `deliveries` is told; as the rig's last one if newest.
+
+        Whoever sends keeps the number that is on its way small; the rest waits in the outbox.
+        """
 
     def publish_picture(self, picture: Picture, verdict: Verdict) -> None:
         """Send a picture that belongs to `verdict`, at most once; it never delays a verdict."""
@@ -80,9 +86,6 @@ class Publisher(Protocol):
 
     def health(self) -> BrokerHealth:
         """How the way to the broker is now."""
-
-    def flush(self, timeout_s: float) -> FlushReport:
-        """Wait until every verdict is acknowledged, or `timeout_s` has passed; says which are not."""
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Say "offline" and disconnect; harmless when called twice."""

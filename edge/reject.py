@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
-from typing import Protocol
+from typing import Literal, Protocol
 
 from typing_extensions import Self
 
@@ -50,6 +50,9 @@ class Output(Protocol):
         """Leave it in the safe state, and let go of it; harmless when it is not open."""
 
 
+RejectKind = Literal["none", "command", "gpio"]
+
+
 class State(str, Enum):
     """What the output was last told."""
 
@@ -62,7 +65,7 @@ class State(str, Enum):
 class RejectStatus:
     """How the output is: `error` says why it could not be driven the last time, None where it could."""
 
-    kind: str
+    kind: RejectKind
     state: State
     rejected: int
     errors: int
@@ -76,7 +79,7 @@ class Rejector:
     driven: the verdict stands, `status.error` says so, and with the next part it is tried again.
     """
 
-    def __init__(self, kind: str, output: Output | None, *, no_decision: bool) -> None:
+    def __init__(self, kind: RejectKind, output: Output | None, *, no_decision: bool) -> None:
         self._kind = kind
         self._output = output
         self._rejects = {Outcome.FAIL, Outcome.ERROR} | ({Outcome.NO_DECISION} if no_decision else set())
@@ -114,7 +117,8 @@ class Rejector:
     def safe(self, reason: str) -> None:
         """No part can be judged, or no verdict kept: the safe state, until `ready`."""
         if self._state is State.READY:
-            _log.error("the reject output is in its safe state: %s", reason)
+            if self._output is not None:
+                _log.warning("the reject output goes to its safe state: %s", reason)
             self._state = State.SAFE
             self._drive(lambda output: output.safe())
 

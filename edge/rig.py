@@ -19,8 +19,10 @@ from edge.config import RigConfig
 from edge.daemon import Daemon, DaemonSettings, RunSummary
 from edge.errors import EdgeError
 from edge.mqtt import MqttPublisher
+from edge.outbox import Outbox
 from edge.recipe_loading import RecipeLoader, verify_recipe
 from edge.recipe_memory import RecipeMemory
+from edge.reject import rejector_from_config
 from edge.runtime import check_backend
 from edge.runtime.tensorrt.progress import BuildStep
 from edge.scene.tray import read_tray
@@ -32,6 +34,11 @@ __all__ = ["BuildNews", "check_rig", "run_rig", "stopped_by_signals"]
 
 # One step of TensorRT's builder (one layer's kernels measured) takes seconds, on a small Jetson a minute.
 _PATIENCE_S = 600.0
+
+_OUTBOX_PATIENCE_S = 300.0
+"""A large outbox is looked through once in each boot, which takes its time on a slow disk."""
+
+_STATE_NAME = "edge-state"
 
 _KEEPER_FIRST_S = 5.0
 
@@ -60,10 +67,10 @@ def run_rig(
 
     `path` is the file of the configuration, to be read again when somebody asks for that. From the main
     thread it answers the two signals by a clean stop; a second SIGINT interrupts. Raises what `Daemon.run`
-    raises, and `ConfigError`, `BundleError`, `CalibrationError`, `RecipeError`, `TriggerError` or
-    `RunnerError` where the rig can't be put together.
+    raises, and `ConfigError`, `BundleError`, `CalibrationError`, `RecipeError`, `TriggerError`,
+    `RunnerError` or `OutboxError` where the rig can't be put together.
     """
-    state_dir = config.daemon.state_dir or _systemd_state_dir()
+    state_dir = _state_dir(config, path)
     notifier = Notifier()
     book, memory, news = config.recipe_book(), RecipeMemory(state_dir), BuildNews(notifier)
     remembered = memory.recall(book)
@@ -71,11 +78,16 @@ def run_rig(
     session = new_session(state_dir)  # writes: not before it is known that there is something to run
     loader = RecipeLoader(config, session)
     first = loader.load(verified, progress=news)
+    outbox: Outbox | None = None
     try:
+        notifier.extend_timeout(_OUTBOX_PATIENCE_S)
+        outbox = Outbox(state_dir / "outbox", config.outbox)
         daemon = Daemon(
             source=kept_source_from_config(config.camera, max_age_s=config.daemon.max_frame_age_s),
             model=first.model,
             publisher=MqttPublisher(config.broker, config.rig, session),
+            outbox=outbox,
+            rejector=rejector_from_config(config.reject),
             scene=watch_from_file(config.scene, state_dir),
             settings=_settings(config, state_dir),
             notifier=notifier,
@@ -94,12 +106,14 @@ def run_rig(
             on_ready(daemon)
     except BaseException:
         first.model.close()  # else it is the daemon that closes it, on the thread that uses it
+        if outbox is not None:
+            outbox.close()
         raise
     with stopped_by_signals(daemon.stop), commanded:
         return daemon.run()
 
 
-def _settings(config: RigConfig, state_dir: Path | None) -> DaemonSettings:
+def _settings(config: RigConfig, state_dir: Path) -> DaemonSettings:
     live = config.camera.source == "live"
     return DaemonSettings(
         # The keeper of a live camera calls it stalled sooner than that, and looks after it itself.
@@ -111,7 +125,7 @@ def _settings(config: RigConfig, state_dir: Path | None) -> DaemonSettings:
         # Of anything else each frame is a part that waits to be read.
         live=live,
         queue=config.daemon.queue,
-        disk=state_dir or Path("/"),
+        disk=state_dir,
     )
 
 
@@ -164,7 +178,12 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _systemd_state_dir() -> Path | None:
-    """The unit's StateDirectory=; systemd gives several with colons between them."""
+def _state_dir(config: RigConfig, path: Path | None) -> Path:
+    """Where the rig keeps what outlives it; `daemon.state_dir` says in which order that is looked for."""
+    if config.daemon.state_dir is not None:
+        return config.daemon.state_dir
+    # The unit's StateDirectory=; systemd gives several with colons between them.
     given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-    return Path(given) if given else None
+    if given:
+        return Path(given)
+    return (Path() if path is None else path.parent) / _STATE_NAME

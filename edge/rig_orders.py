@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from edge.event_trigger import ByCommand
+from edge.event_trigger import ByCommand, Firing
 from edge.order_messages import RecipeOrder, ReloadOrder, TriggerOrder
 from edge.orders import Handler, Letter, Reply, Respond, handler
 from edge.reasons import reason_of
@@ -38,7 +38,8 @@ def rig_handlers(
             )
             return
         firing = trigger.fire(order.part_serial, order.request_id, asked_ns=letter.received_ns)
-        respond(Reply("accepted", result_id=firing.id))
+        # Not before it is on disk: whoever reads "accepted" gets a verdict, whatever happens to the rig.
+        firing.taken.add_done_callback(lambda taken: respond(_taken(firing, taken.exception())))
 
     def on_recipe(order: RecipeOrder, letter: Letter, respond: Respond) -> None:
         keeper.switch(order.recipe, lambda settled: respond(_reply(settled)))
@@ -51,6 +52,12 @@ def rig_handlers(
         handler(RecipeOrder, on_recipe),
         handler(ReloadOrder, on_reload),
     )
+
+
+def _taken(firing: Firing, error: BaseException | None) -> Reply:
+    if error is not None:
+        return Reply("refused", "not_kept", str(error), result_id=firing.id)
+    return Reply("accepted", result_id=firing.id)
 
 
 def _reply(settled: Settled) -> Reply:

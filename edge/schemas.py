@@ -167,7 +167,6 @@ _HEALTH = Health(
         reconnects=0,
         verdicts_pending=0,
         verdicts_refused=0,
-        verdicts_dropped=0,
         pictures_pending=0,
         pictures_dropped=0,
         pictures_connected=True,

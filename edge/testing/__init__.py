@@ -5,6 +5,7 @@ from __future__ import annotations
 from edge.testing.faults import Fault, FaultyCamera
 from edge.testing.frames import flat_frame
 from edge.testing.inspecting import ScriptedInspector
+from edge.testing.keeping import ScratchOutbox
 from edge.testing.listener import Heard, Listener
 from edge.testing.proxy import CuttableProxy
 from edge.testing.publishing import RecordingPublisher
@@ -21,6 +22,7 @@ __all__ = [
     "Listener",
     "RecordingPublisher",
     "ReplayCamera",
+    "ScratchOutbox",
     "ScriptedInspector",
     "fake_bundle",
     "flat_frame",

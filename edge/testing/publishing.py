@@ -6,34 +6,48 @@ from collections.abc import Callable
 
 from edge.errors import BrokerError
 from edge.messages import BrokerHealth, Health, MachineState, Verdict
-from edge.publisher import FlushReport, Picture
+from edge.outbox_records import StoredVerdict
+from edge.publisher import Deliveries, Picture
 
 __all__ = ["RecordingPublisher"]
 
 
 class RecordingPublisher:
-    """A `Publisher` that acknowledges each verdict for which `acknowledge` says so, and sends nothing."""
+    """A `Publisher` that sends nothing, and acknowledges each verdict for which `acknowledge` says so, or
+    refuses it if `refuse` does.
+    """
 
     def __init__(
         self,
         *,
         acknowledge: Callable[[Verdict], bool] = lambda verdict: True,
+        refuse: Callable[[Verdict], bool] = lambda verdict: False,
         start_error: BrokerError | None = None,
     ) -> None:
         self._acknowledge = acknowledge
+        self._refuse = refuse
         self._start_error = start_error
         self.verdicts: list[Verdict] = []
         self.pictures: list[tuple[Picture, Verdict]] = []
         self.healths: list[Health] = []
         self.machine_states: list[MachineState] = []
+        self.deliveries: Deliveries | None = None
         self.closed = False
 
-    def start(self) -> None:
+    def start(self, deliveries: Deliveries) -> None:
         if self._start_error is not None:
             raise self._start_error
+        self.deliveries = deliveries
 
-    def publish_verdict(self, verdict: Verdict) -> None:
-        self.verdicts.append(verdict)
+    def publish_verdict(self, verdict: StoredVerdict, *, newest: bool) -> None:
+        published = Verdict.model_validate_json(verdict.payload)
+        self.verdicts.append(published)
+        if self.deliveries is None:
+            return
+        if self._refuse(published):
+            self.deliveries.delivered(verdict.position, "not authorised")
+        elif self._acknowledge(published):
+            self.deliveries.delivered(verdict.position, None)
 
     def publish_picture(self, picture: Picture, verdict: Verdict) -> None:
         self.pictures.append((picture, verdict))
@@ -50,17 +64,10 @@ class RecordingPublisher:
             reconnects=0,
             verdicts_pending=0,
             verdicts_refused=0,
-            verdicts_dropped=0,
             pictures_pending=0,
             pictures_dropped=0,
             pictures_connected=True,
             last_error=None,
-        )
-
-    def flush(self, timeout_s: float) -> FlushReport:
-        pending = tuple(v.result_id for v in self.verdicts if not self._acknowledge(v))
-        return FlushReport(
-            acknowledged=len(self.verdicts) - len(pending), lost=0, reasons=(), pending=pending
         )
 
     def close(self, timeout_s: float = 5.0) -> None:

@@ -29,6 +29,7 @@ class Handover(Generic[_Item]):
         self._waiting: deque[tuple[_Item, bool]] = deque()  # with whether a newer one may take its place
         self._takers = 0
         self._closed = False
+        self._nudged = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -86,19 +87,28 @@ class Handover(Generic[_Item]):
             return True
 
     def take(self, timeout_s: float) -> _Item | None:
-        """The first that waits; None where `timeout_s` passes without one, or nothing will come (`ended`)."""
+        """The first that waits; None where `timeout_s` passes without one, nothing will come (`ended`), or
+        somebody nudged.
+        """
         with self._changed:
             self._takers += 1
             self._changed.notify_all()
             try:
-                self._changed.wait_for(lambda: self._closed or bool(self._waiting), timeout_s)
+                self._changed.wait_for(lambda: self._closed or self._nudged or bool(self._waiting), timeout_s)
             finally:
                 self._takers -= 1
+                self._nudged = False
             if not self._waiting:
                 return None
             item, _ = self._waiting.popleft()
             self._changed.notify_all()
             return item
+
+    def nudge(self) -> None:
+        """Have who takes look around: it is given None at once if nothing waits. From any thread."""
+        with self._changed:
+            self._nudged = True
+            self._changed.notify_all()
 
     def drain(self) -> list[_Item]:
         """All that waits, in order; it then no longer does."""

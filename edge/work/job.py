@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass, replace
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from edge.clock import utc_now
@@ -42,7 +43,8 @@ class Job:
 
     `asked_ns` (monotonic) and `asked_utc` say when the trigger came, `got_ns` when its frame was in hand.
     `failure` is why it can't be inspected: its verdict is then an error. Where it `may_skip`, nobody asked
-    for it, and it may be passed over for a newer frame.
+    for it, and it may be passed over for a newer frame. `taken` is done once the trigger is on disk: from
+    then on it will have its verdict; it raises `OutboxError` where that could not be.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Job:
     got_utc: datetime | None = None
     failure: Failure | None = None
     may_skip: bool = False
+    taken: Future[None] = field(default_factory=Future)
 
     def with_frame(self, frame: Frame) -> Job:
         """The same job, with the frame to inspect."""
@@ -91,4 +94,5 @@ def job_from_firing(model: Model, firing: Firing) -> Job:
         part_serial=firing.part_serial,
         request_id=firing.request_id,
         failure=None if firing.lost is None else Failure("overrun", firing.lost),
+        taken=firing.taken,
     )

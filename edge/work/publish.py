@@ -8,16 +8,20 @@ from collections.abc import Callable
 
 from edge.camera.source import FrameSource
 from edge.clock import Session, utc_now
-from edge.errors import FrameError
+from edge.errors import FrameError, OutboxError
 from edge.health import Tally
 from edge.inspection import Inspection
-from edge.messages import MachineState, Verdict
-from edge.publisher import Publisher
+from edge.messages import MachineState, MachineStateName, TriggerKind, Verdict
+from edge.outbox import Outbox
+from edge.outbox_records import TriggerInHand
+from edge.publisher import DeliveryReport, Picture, Publisher, picture_info
 from edge.systemd import Notifier
-from edge.verdict import Circumstances, error_verdict, verdict_from_inspection
+from edge.verdict import Circumstances, Provenance, error_verdict, verdict_from_inspection
 from edge.work.course import Course
+from edge.work.delivering import Courier
 from edge.work.handover import Handover
 from edge.work.job import Failure, Job
+from edge.work.keeping import Keeping
 from edge.work.open_jobs import OpenJobs
 from edge.work.passing import Begun, Finding, Said
 from edge.work.pulse import Pulse
@@ -27,15 +31,20 @@ __all__ = ["Publication", "PublishingWorker"]
 
 _log = logging.getLogger(__name__)
 
+_AT_WORK = {MachineStateName.READY, MachineStateName.SINGLE_EXECUTION, MachineStateName.CONTINUOUS_EXECUTION}
+
 
 class Publication:
-    """Makes findings into verdicts, numbers them, and sees them out. One thread at a time owns it."""
+    """Makes findings into verdicts, keeps them, and sees them out. One thread at a time owns it."""
 
     def __init__(
         self,
         *,
         source: FrameSource,
         publisher: Publisher,
+        outbox: Outbox,
+        keeping: Keeping,
+        courier: Courier,
         session: Session,
         open_jobs: OpenJobs,
         tally: Tally,
@@ -44,15 +53,58 @@ class Publication:
     ) -> None:
         self._source = source
         self._publisher = publisher
+        self._outbox = outbox
+        self._keeping = keeping
+        self._courier = courier
         self._session = session
         self._open = open_jobs
         self._tally = tally
         self._notifier = notifier
         self._synced = synced
         self._seq = 0
+        self._said: str | None = None
+
+    def take_over(self) -> None:
+        """The calling thread owns it from now on; the one before has ended."""
+        self._outbox.take_over()
+
+    def answer_interrupted(self, provenance: Provenance) -> None:
+        """An error for each trigger that an earlier start took and did not finish."""
+        for trigger in self._outbox.in_hand():
+            _log.warning("the trigger %s of an earlier start was interrupted", trigger.trigger_id)
+            now = utc_now()
+            verdict = error_verdict(
+                "interrupted",
+                "the daemon ended before the part was inspected: by a kill, a crash or a loss of power",
+                Circumstances(
+                    provenance=provenance,
+                    camera_serial=self._source.name,
+                    seq=self._next_seq(),
+                    start=min(trigger.asked, now),
+                    end=now,
+                    acquisition_ms=0.0,
+                    latency_ms=None,
+                    clock_synced=self._synced(),
+                    result_id=trigger.trigger_id,
+                    trigger=TriggerKind(trigger.kind),
+                    part_serial=trigger.part_serial,
+                ),
+            )
+            self._keeping.finish_interrupted(trigger.trigger_id, verdict)
+            self._tally.verdict(verdict)
+        self._courier.committed()
 
     def begin(self, job: Job) -> None:
-        """Somebody asked for this job."""
+        """Somebody asked for this job: it is on disk, or refused, before it is answered."""
+        trigger = TriggerInHand(job.id, job.kind.value, job.asked_utc, job.part_serial, self._session.epoch)
+        try:
+            self._keeping.begin(trigger)
+        except OutboxError as error:
+            job.taken.set_exception(error)
+            if self._open.claim(job):
+                self._not_kept(Finding(job), error)
+            return
+        job.taken.set_result(None)
 
     def answer(self, finding: Finding) -> None:
         """The one verdict of a job, and its pictures; nothing where the job was answered before."""
@@ -61,18 +113,48 @@ class Publication:
             return
         try:
             verdict = self._verdict(finding)
-            began_s = time.perf_counter()
-            self._publisher.publish_verdict(verdict)
         except BaseException:
             self._open.add(job)  # it is still owed
             raise
-        self._seq += 1
+        began_s = time.perf_counter()
+        try:
+            self._keeping.keep(job.id, verdict)
+        except OutboxError as error:
+            self._not_kept(finding, error)
+            return
+        finally:
+            if not job.taken.done():  # answered before it was begun, at the daemon's end
+                job.taken.set_result(None)
         self._count(finding, verdict, (time.perf_counter() - began_s) * 1e3)
+        self._courier.committed()
+        self._courier.step()
         if finding.inspection is not None:
             self._show(job, finding.inspection, verdict)
 
+    def tend(self) -> None:
+        """What has to be seen to between findings: acknowledgements, what is owed, the outbox's limits."""
+        if self._keeping.tend():
+            self._courier.committed()
+        try:
+            self._courier.step()
+            self._said = None
+        except OutboxError as error:
+            if self._said != str(error):
+                _log.critical("%s", error)
+            self._said = str(error)
+
+    def deliver(self, timeout_s: float) -> DeliveryReport:
+        """The last that is done: send what waits, and see how far that goes within `timeout_s`."""
+        self._keeping.tend()
+        self._courier.committed()
+        return self._courier.flush(timeout_s)
+
     def say(self, said: Said) -> None:
-        """Tell the broker, and whoever asks systemd, what the rig is doing."""
+        """Tell the reject output, the broker, and whoever asks systemd, what the rig is doing."""
+        if said.state in _AT_WORK:
+            self._keeping.at_work()
+        else:
+            self._keeping.not_at_work(said.detail or said.reason or said.state.value)
         self._notifier.status(f"{said.state.value}{f': {said.detail or said.reason}' if said.reason else ''}")
         self._publisher.publish_machine_state(
             MachineState(
@@ -84,6 +166,17 @@ class Publication:
                 boot_id=self._session.boot_id,
             )
         )
+
+    def _not_kept(self, finding: Finding, error: OutboxError) -> None:
+        """There is no verdict but the one that says so; it waits in memory until it can be kept."""
+        job = finding.job
+        verdict = error_verdict("not_kept", str(error), self._circumstances(job), frame=job.frame)
+        self._keeping.not_kept(job.id, verdict, error)
+        self._tally.verdict(verdict)
+
+    def _next_seq(self) -> int:
+        seq, self._seq = self._seq, self._seq + 1
+        return seq
 
     def _verdict(self, finding: Finding) -> Verdict:
         circumstances = self._circumstances(finding.job)
@@ -98,7 +191,7 @@ class Publication:
         return Circumstances(
             provenance=job.model.provenance,
             camera_serial=self._source.health().serial or (frame.source if frame else self._source.name),
-            seq=self._seq,
+            seq=self._next_seq(),
             start=job.got_utc or job.asked_utc,
             end=utc_now(),
             acquisition_ms=max(0.0, (got_ns - job.asked_ns) / 1e6),
@@ -126,10 +219,17 @@ class Publication:
     def _show(self, job: Job, inspection: Inspection, verdict: Verdict) -> None:
         try:
             for picture in job.model.pictures(inspection):
+                self._keep_picture(picture, verdict)
                 self._publisher.publish_picture(picture, verdict)
         except FrameError as error:
             frame = inspection.frame
             _log.error("frame %d of %s has no picture: %s", frame.seq, frame.source, error)
+
+    def _keep_picture(self, picture: Picture, verdict: Verdict) -> None:
+        try:
+            self._outbox.add_picture(picture_info(picture, verdict), picture.data)
+        except OutboxError as error:
+            _log.error("the %s of verdict %d is not kept: %s", picture.kind.value, verdict.seq, error)
 
 
 class PublishingWorker(Consumer[Begun | Finding | Said]):
@@ -140,11 +240,22 @@ class PublishingWorker(Consumer[Begun | Finding | Said]):
         *,
         inbox: Handover[Begun | Finding | Said],
         publication: Publication,
+        provenance: Callable[[], Provenance],
         course: Course,
         pulse: Pulse,
     ) -> None:
         super().__init__("publishing", course, pulse, inbox)
         self._publication = publication
+        self._provenance = provenance
+
+    def work(self) -> None:
+        with self.course.carrying():
+            self._publication.take_over()
+            self._publication.answer_interrupted(self._provenance())
+        super().work()
+
+    def tend(self) -> None:
+        self._publication.tend()
 
     def on(self, item: Begun | Finding | Said) -> None:
         if isinstance(item, Begun):

@@ -19,7 +19,7 @@ class DaemonSettings:
 
     frame_timeout_s: float = 5.0
     max_frame_age_s: float = 2.0
-    flush_timeout_s: float = 10.0
+    flush_timeout_s: float = 1.0
     hang_timeout_s: float = 30.0
     stop_timeout_s: float = 3.0
     health_interval_s: float = 5.0

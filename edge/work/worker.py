@@ -77,7 +77,12 @@ class Consumer(Worker, Generic[_Item]):
             if item is not None:
                 with self.course.carrying():
                     self.on(item)
+            with self.course.carrying():
+                self.tend()
             self.beat.beat()
+
+    def tend(self) -> None:
+        """What is to be done besides: after each item, and often while there is none."""
 
     @abstractmethod
     def on(self, item: _Item) -> None:

@@ -18,12 +18,11 @@ import numpy as np
 import pytest
 
 from edge.broker import LocalBroker, find_mosquitto
-from edge.clock import Session
+from edge.clock import Session, utc_now
 from edge.config import BrokerConfig, PicturesConfig
 from edge.daemon import Daemon, DaemonSettings, Model, RunSummary
 from edge.errors import (
     BrokerRefused,
-    BrokerUnreachable,
     CameraLost,
     CameraNotFound,
     CameraStalled,
@@ -38,6 +37,9 @@ from edge.inspection import Inspection, Outcome
 from edge.inspector import Inspector
 from edge.messages import InspectionCounts, MachineStateName, TriggerKind
 from edge.mqtt import MqttPublisher
+from edge.outbox import Outbox
+from edge.outbox_config import OutboxConfig
+from edge.outbox_records import TriggerInHand
 from edge.pictures import pictures_of
 from edge.publisher import Picture, Publisher
 from edge.rig import stopped_by_signals
@@ -47,6 +49,7 @@ from edge.testing import (
     Listener,
     RecordingPublisher,
     ReplayCamera,
+    ScratchOutbox,
     ScriptedInspector,
     fake_bundle,
     flat_frame,
@@ -113,6 +116,7 @@ def make_daemon(
     pictures: PictureMaker = no_pictures,
     settings: DaemonSettings = QUICK,
     notifier: Notifier | None = None,
+    outbox: Outbox | None = None,
 ) -> Daemon:
     return Daemon(
         source=source,
@@ -124,6 +128,7 @@ def make_daemon(
             close=lambda: None,
         ),
         publisher=publisher,
+        outbox=outbox or ScratchOutbox(),
         settings=settings,
         notifier=notifier,
         synced=lambda: None,
@@ -316,11 +321,36 @@ class TestEnd:
         assert not source.is_open
         assert signal.getsignal(number) is before
 
-    def test_verdicts_without_acknowledgement_are_an_error_with_their_number(self) -> None:
+    def test_verdicts_without_acknowledgement_wait_for_the_next_start(self, tmp_path: Path) -> None:
         publisher = RecordingPublisher(acknowledge=lambda verdict: verdict.seq != 1)
-        with pytest.raises(BrokerUnreachable, match="1 of 3 verdicts were not acknowledged") as caught:
+        outbox = Outbox(tmp_path / "outbox", OutboxConfig())
+        summary = make_daemon(ReplayCamera(frames(3), restamp=True), publisher, outbox=outbox).run()
+        assert (summary.delivery.acknowledged, summary.delivery.waiting) == (2, 1)
+        again = RecordingPublisher()
+        outbox = Outbox(tmp_path / "outbox", OutboxConfig())
+        make_daemon(ReplayCamera([]), again, outbox=outbox).run()
+        assert [verdict.result_id for verdict in again.verdicts] == [publisher.verdicts[1].result_id]
+
+    def test_verdicts_that_the_broker_refuses_are_an_error_with_its_reason(self) -> None:
+        publisher = RecordingPublisher(refuse=lambda verdict: verdict.seq == 1)
+        with pytest.raises(BrokerRefused, match=r"refused 1 of 1 verdicts .*not authorised") as caught:
             make_daemon(ReplayCamera(frames(3), restamp=True), publisher).run()
         assert caught.value.exit_code == 7
+
+    def test_a_trigger_that_an_earlier_start_took_gets_its_error(self, tmp_path: Path) -> None:
+        with Outbox(tmp_path / "outbox", OutboxConfig()) as outbox:
+            outbox.begin(TriggerInHand("trigger-1", "command", utc_now(), "SN-1", 4))
+        publisher = RecordingPublisher()
+        outbox = Outbox(tmp_path / "outbox", OutboxConfig())
+        make_daemon(ReplayCamera(frames(1), restamp=True), publisher, outbox=outbox).run()
+        first = publisher.verdicts[0]
+        assert (first.result_id, first.part_id, first.outcome.value, first.reason) == (
+            "trigger-1",
+            "SN-1",
+            "error",
+            "interrupted",
+        )
+        assert [verdict.seq for verdict in publisher.verdicts] == [0, 1]
 
     def test_a_broker_that_refuses_ends_the_daemon_before_the_camera_is_opened(self) -> None:
         publisher = RecordingPublisher(start_error=BrokerRefused("no"))
@@ -441,12 +471,21 @@ class TestOverMosquitto:
         assert healths[-1].json()["recipe_id"] == "plate"
         assert [a.json()["state"] for a in gone] == ["online", "offline"]
 
-    def test_a_broker_that_is_not_there_is_an_error_in_the_end(self) -> None:
+    def test_what_a_broker_misses_that_is_not_there_goes_out_at_the_next_start(self, tmp_path: Path) -> None:
         with LocalBroker("mosquitto") as gone:
             config = gone.client_config()
         publisher = MqttPublisher(config, RIG, PROVENANCE.session)
-        with pytest.raises(BrokerUnreachable, match="2 of 2 verdicts"):
-            make_daemon(ReplayCamera(frames(2), restamp=True), publisher).run()
+        outbox = Outbox(tmp_path / "outbox", OutboxConfig())
+        summary = make_daemon(ReplayCamera(frames(2), restamp=True), publisher, outbox=outbox).run()
+        assert (summary.verdicts, summary.delivery.acknowledged, summary.delivery.waiting) == (2, 0, 2)
+        with LocalBroker("mosquitto") as broker, Listener(broker.host, broker.port) as listener:
+            publisher = MqttPublisher(broker.client_config(), RIG, replace(PROVENANCE.session, epoch=6))
+            outbox = Outbox(tmp_path / "outbox", OutboxConfig())
+            settings = replace(QUICK, flush_timeout_s=30)
+            daemon = make_daemon(ReplayCamera([]), publisher, outbox=outbox, settings=settings)
+            assert daemon.run().delivery.waiting == 0
+            heard = [message.json() for message in listener.wait_for("/verdict", lambda all_: len(all_) >= 2)]
+        assert [(verdict["epoch"], verdict["seq"]) for verdict in heard] == [(5, 0), (5, 1)]
 
 
 def test_pictures_are_those_that_are_wanted_and_there() -> None:

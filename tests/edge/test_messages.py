@@ -20,7 +20,7 @@ from edge.errors import ConfigError
 from edge.inspection import Durations, Inspection, Outcome, Region
 from edge.messages import MachineState, MachineStateName, Message, Verdict
 from edge.order_messages import ORDERS
-from edge.publisher import FlushReport
+from edge.publisher import DeliveryReport
 from edge.schemas import TOPICS, main, schema_files, with_documentation
 from edge.testing import flat_frame
 from edge.verdict import REGIONS_MAX, Circumstances, Provenance, error_verdict, verdict_from_inspection
@@ -219,10 +219,10 @@ class TestClock:
         assert utc_now().utcoffset() == timedelta(0)
 
 
-def test_a_flush_says_what_is_missing_with_numbers() -> None:
-    assert FlushReport(3, 0, (), ()).error() is None
-    lost = FlushReport(3, 1, ("Not authorized",), ("x",)).error()
-    assert lost is not None
-    assert "2 of 5 verdicts" in str(lost)
-    assert "Not authorized" in str(lost)
-    assert lost.exit_code == 7
+def test_what_waits_is_no_error_and_what_was_refused_is_one() -> None:
+    assert DeliveryReport(3, waiting=2).error() is None
+    refused = DeliveryReport(3, waiting=5, refused=2, reasons=("Not authorized",)).error()
+    assert refused is not None
+    assert "refused 2 of 5 verdicts" in str(refused)
+    assert "Not authorized" in str(refused)
+    assert refused.exit_code == 7

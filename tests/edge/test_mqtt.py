@@ -27,6 +27,7 @@ from edge.publisher import Picture
 from edge.schemas import TOPICS
 from edge.testing import CuttableProxy, Heard, Listener, sample_verdict
 from edge.topics import RigIdentity
+from tests.outboxed import Outboxed
 
 pytestmark = pytest.mark.skipif(
     find_mosquitto() is None and not os.environ.get("CI"), reason="mosquitto is not installed"
@@ -48,8 +49,8 @@ def machine_state(state: MachineStateName) -> MachineState:
 
 
 @contextmanager
-def publishing(config: BrokerConfig, rig: RigIdentity = RIG) -> Iterator[MqttPublisher]:
-    publisher = MqttPublisher(config, rig, SESSION)
+def publishing(config: BrokerConfig, rig: RigIdentity = RIG) -> Iterator[Outboxed]:
+    publisher = Outboxed(config, rig, SESSION)
     try:
         publisher.start()
         yield publisher
@@ -95,7 +96,7 @@ class TestWhatArrives:
             publisher.publish_verdict(first)
             for kind in PictureKind:
                 publisher.publish_picture(picture(kind=kind), first)
-            assert publisher.flush(30).pending == ()
+            assert publisher.flush(30).waiting == 0
             live = listener.wait_for("", lambda heard: len({h.topic for h in heard}) >= len(table))
         qos = {h.topic.removeprefix(ROOT): h.qos for h in live}
         assert qos == {name: entry.qos for name, entry in table.items()}
@@ -108,7 +109,7 @@ class TestWhatArrives:
             for seq in range(500):
                 publisher.publish_verdict(sample_verdict(seq))
             report = publisher.flush(60)
-            assert (report.acknowledged, report.lost, report.pending, report.error()) == (500, 0, (), None)
+            assert (report.acknowledged, report.waiting, report.error()) == (500, 0, None)
             heard = listener.wait_for("/verdict", at_least(500))
         assert [h.json()["seq"] for h in heard] == list(range(500))
         assert len({h.json()["result_id"] for h in heard}) == 500
@@ -137,7 +138,7 @@ class TestWhatArrives:
                 return
             with publishing(broker.client_config(), rig) as publisher:
                 publisher.publish_verdict(sample_verdict())
-                assert publisher.flush(30).error() is None
+                assert publisher.flush(30).waiting == 0
 
         check()
 
@@ -157,10 +158,10 @@ class TestBirthAndWill:
         script = (
             "import sys, time\n"
             "from edge.config import BrokerConfig\nfrom edge.clock import Session\n"
-            "from edge.mqtt import MqttPublisher\nfrom edge.topics import RigIdentity\n"
+            "from tests.outboxed import Outboxed\nfrom edge.topics import RigIdentity\n"
             f"config = BrokerConfig(port={broker.port}, protocol={protocol!r})\n"
             f"rig = RigIdentity.model_validate({RIG.model_dump()!r})\n"
-            "publisher = MqttPublisher(config, rig, Session(7, 'boot', '0'))\n"
+            "publisher = Outboxed(config, rig, Session(7, 'boot', '0'))\n"
             "publisher.start()\nsys.stdout.write('up\\n')\nsys.stdout.flush()\ntime.sleep(600)\n"
         )
         with listening(broker) as listener:
@@ -180,11 +181,11 @@ class TestBirthAndWill:
             with publishing(config) as publisher:
                 publisher.publish_machine_state(machine_state(MachineStateName.CONTINUOUS_EXECUTION))
                 publisher.publish_verdict(sample_verdict(0))
-                assert publisher.flush(30).error() is None
+                assert publisher.flush(30).waiting == 0
                 proxy.cut()
                 for seq in range(1, 50):
                     publisher.publish_verdict(sample_verdict(seq))
-                assert publisher.flush(60).error() is None
+                assert publisher.flush(60).waiting == 0
                 assert publisher.health().reconnects >= 1
                 listener.wait_for("/availability", latest("reason", "reconnected"))
                 states = [h.json()["state"] for h in listener.heard("/availability") if not h.retained]
@@ -210,7 +211,7 @@ class TestWhatGoesWrong:
             (tmp_path / "password").write_text("right\n")
             with publishing(config) as publisher:
                 publisher.publish_verdict(sample_verdict())
-                assert publisher.flush(30).error() is None
+                assert publisher.flush(30).waiting == 0
 
     def test_a_password_that_becomes_wrong_is_told_and_tried_again(self, tmp_path: Path) -> None:
         (tmp_path / "password").write_text("right")
@@ -224,7 +225,7 @@ class TestWhatGoesWrong:
                 while "refused the user" not in (publisher.health().last_error or ""):
                     assert publisher.flush(0.05).acknowledged == 0
             with LocalBroker("mosquitto", username="rig", password="right", port=first.port):
-                assert publisher.flush(60).error() is None
+                assert publisher.flush(60).waiting == 0
                 while not publisher.health().pictures_connected:
                     time.sleep(0.05)
                 assert publisher.health().last_error is None
@@ -235,12 +236,10 @@ class TestWhatGoesWrong:
         with publishing(BrokerConfig(port=port)) as publisher:
             publisher.publish_verdict(sample_verdict())
             report = publisher.flush(0.2)
-            assert len(report.pending) == 1
-            assert isinstance(report.error(), BrokerUnreachable)
-            assert "1 of 1 verdicts were not acknowledged" in str(report.error())
+            assert (report.waiting, report.error()) == (1, None)
             assert "refused" in (publisher.health().last_error or "").lower()
             with LocalBroker("mosquitto", port=port):
-                assert publisher.flush(60).error() is None
+                assert publisher.flush(60).waiting == 0
 
     def test_a_denied_verdict_is_a_failure_with_its_reason(self, tmp_path: Path) -> None:
         rules = tmp_path / "acl"
@@ -252,7 +251,7 @@ class TestWhatGoesWrong:
         ):
             publisher.publish_verdict(sample_verdict())
             report = publisher.flush(30)
-            assert (report.acknowledged, report.lost) == (0, 1)
+            assert (report.acknowledged, report.waiting, report.refused) == (0, 1, 1)
             assert "Not authorized" in report.reasons[0]
             assert isinstance(report.error(), BrokerRefused)
             assert publisher.health().verdicts_refused == 1
@@ -268,7 +267,7 @@ class TestWhatGoesWrong:
                 publisher.publish_verdict(of)
                 publisher.publish_picture(picture(100_000), of)
             publisher.publish_picture(picture(100, PictureKind.IMAGE), of)
-            assert publisher.flush(30).error() is None
+            assert publisher.flush(30).waiting == 0
             listener.wait_for("/image/rgb", at_least(1))
             assert len(listener.wait_for("/verdict", at_least(20))) == 20
             assert listener.heard("/heatmap") == []
@@ -282,7 +281,7 @@ class TestWhatGoesWrong:
             publishing(narrow.client_config()) as publisher,
         ):
             publisher.publish_verdict(sample_verdict(regions=500))
-            assert publisher.flush(30).error() is None
+            assert publisher.flush(30).waiting == 0
             (heard,) = listener.wait_for("/verdict", at_least(1))
         assert (heard.json()["regions"], heard.json()["regions_total"]) == ([], 500)
 
@@ -293,18 +292,52 @@ class TestWhatGoesWrong:
         ):
             for seq in range(200):
                 publisher.publish_verdict(sample_verdict(seq))
-            assert publisher.flush(60).error() is None
+            assert publisher.flush(60).waiting == 0
             assert publisher.health().reconnects == 0
 
-    def test_what_does_not_fit_in_memory_is_told(self) -> None:
+    def test_a_refusal_that_is_mended_at_the_broker_lets_the_verdict_through(self, tmp_path: Path) -> None:
+        rules = tmp_path / "acl"
+        rules.write_text(f"topic write {ROOT}availability\ntopic read #\n")
+        rules.chmod(0o644)
+        first = LocalBroker("mosquitto", extra=[f"acl_file {rules}"])
+        first.start()
+        with publishing(first.client_config()) as publisher:
+            publisher.publish_verdict(sample_verdict())
+            assert publisher.flush(30).refused == 1
+            first.stop()
+            with LocalBroker("mosquitto", port=first.port) as mended, listening(mended) as listener:
+                while publisher.flush(0.1).waiting:
+                    pass
+                assert len(listener.wait_for("/verdict", at_least(1))) == 1
+
+    def test_more_than_is_ever_in_flight_waits_for_a_broker_that_is_away(self) -> None:
         with LocalBroker("mosquitto") as gone:
             port = gone.port
-        with publishing(BrokerConfig(port=port, max_pending_verdicts=3)) as publisher:
-            for seq in range(6):
+        with publishing(BrokerConfig(port=port)) as publisher:
+            for seq in range(60):
                 publisher.publish_verdict(sample_verdict(seq))
-            while publisher.health().verdicts_dropped < 3:
-                publisher.flush(0.05)
-            assert "6 of 6 verdicts" in str(publisher.flush(0).error())
+            assert publisher.health().verdicts_pending <= 20
+            with LocalBroker("mosquitto", port=port) as back, listening(back) as listener:
+                assert publisher.flush(60).waiting == 0
+                heard = listener.wait_for("/verdict", at_least(60))
+        assert [h.json()["seq"] for h in heard] == list(range(60))
+
+    def test_a_broker_that_forgot_what_it_acknowledged_gets_it_again(self) -> None:
+        first = LocalBroker("mosquitto")  # keeps nothing on disk
+        first.start()
+        with publishing(first.client_config()) as publisher:
+            for seq in range(5):
+                publisher.publish_verdict(sample_verdict(seq))
+            assert publisher.flush(60).waiting == 0
+            first.kill()
+            with LocalBroker("mosquitto", port=first.port) as empty, listening(empty) as listener:
+                while not listener.heard("/availability"):
+                    publisher.flush(0.1)
+                while len(listener.heard("/verdict")) < 5:
+                    publisher.flush(0.1)
+                assert publisher.flush(60).waiting == 0
+                seqs = {h.json()["seq"] for h in listener.heard("/verdict")}
+        assert seqs == set(range(5))
 
     def test_a_broker_that_is_killed_and_comes_back_gets_the_rest(self, tmp_path: Path) -> None:
         first = LocalBroker("mosquitto", persistence_dir=tmp_path)
@@ -318,7 +351,7 @@ class TestWhatGoesWrong:
             for seq in range(20, 40):
                 publisher.publish_verdict(sample_verdict(seq))
             with LocalBroker("mosquitto", persistence_dir=tmp_path, port=first.port):
-                assert publisher.flush(60).error() is None
+                assert publisher.flush(60).waiting == 0
                 assert publisher.health().reconnects == 1
 
     def test_what_our_broker_keeps_outlives_a_power_cut(self, tmp_path: Path) -> None:
@@ -339,7 +372,7 @@ class TestWhatGoesWrong:
                 for seq in range(20):
                     publisher.publish_verdict(sample_verdict(seq))
                 publisher.publish_picture(picture(), sample_verdict(20))
-                assert publisher.flush(60).error() is None
+                assert publisher.flush(60).waiting == 0
                 assert publisher.health().protocol == "3.1.1"
                 heard = listener.wait_for("/verdict", at_least(20))
                 listener.wait_for("/heatmap", at_least(1))
@@ -350,13 +383,13 @@ class TestWhatGoesWrong:
             config = BrokerConfig(port=old.port, protocol="5", connect_timeout_s=1)
             with publishing(config) as publisher:
                 publisher.publish_verdict(sample_verdict())
-                assert len(publisher.flush(0.5).pending) == 1
+                assert publisher.flush(0.5).waiting == 1
                 assert publisher.health().protocol is None
 
     def test_who_insists_on_311_gets_it(self, broker: LocalBroker) -> None:
         with publishing(BrokerConfig(port=broker.port, protocol="3.1.1")) as publisher:
             publisher.publish_verdict(sample_verdict())
-            assert publisher.flush(30).error() is None
+            assert publisher.flush(30).waiting == 0
             assert publisher.health().protocol == "3.1.1"
 
     def test_wrong_certificates_are_told_before_anything_is_sent(self, tmp_path: Path) -> None:
@@ -374,8 +407,8 @@ class TestWhatGoesWrong:
                     time.sleep(0.05)
 
     def test_close_and_flush_without_start(self) -> None:
-        publisher = MqttPublisher(BrokerConfig(), RIG, SESSION)
-        assert publisher.flush(0).error() is None
+        publisher = Outboxed(BrokerConfig(), RIG, SESSION)
+        assert publisher.flush(0).waiting == 0
         publisher.close()
         publisher.close()
 
@@ -383,7 +416,7 @@ class TestWhatGoesWrong:
         with publishing(broker.client_config()) as publisher:
             pass
         with pytest.raises(BrokerUnreachable, match="has ended"):
-            publisher.publish_verdict(sample_verdict())
+            publisher.publish_machine_state(machine_state(MachineStateName.READY))
 
 
 def _id(heard: Heard) -> str:

@@ -19,7 +19,7 @@ from edge.frame import Frame
 from edge.inspection import Inspection
 from edge.inspector import PreparedPart
 from edge.messages import TriggerKind, Verdict
-from edge.testing import RecordingPublisher, ReplayCamera, ScriptedInspector, flat_frame
+from edge.testing import RecordingPublisher, ReplayCamera, ScratchOutbox, ScriptedInspector, flat_frame
 from edge.trigger import EveryFrame, Trigger
 from edge.verdict import Provenance
 from edge.work.job import Job
@@ -90,9 +90,11 @@ class DaemonSteps(RuleBasedStateMachine):
             source=ReplayCamera([]),
             model=self.new_model(WhenTold()),
             publisher=self.publisher,
+            outbox=ScratchOutbox(),
             settings=DaemonSettings(live=True, queue=2, max_frame_age_s=1e9, flush_timeout_s=0),
             synced=lambda: None,
         )
+        self.publisher.start(self.daemon._courier)
         self.capture = self.daemon._capture
         self.course = self.daemon._course
         begin = self.daemon._desk.open
@@ -218,6 +220,8 @@ class DaemonSteps(RuleBasedStateMachine):
         self.inspect_and_publish_all()
         assert len(self.daemon._open) == 0  # no thread hung: nothing is left for the end
         self.daemon._answer_the_rest()
+        assert self.daemon._publication.deliver(0.0).waiting == 0
+        self.daemon._outbox.close()
         self.verdicts_are_numbered_and_none_comes_twice()
         answered = [verdict.result_id for verdict in self.publisher.verdicts]
         assert set(self.owed) <= set(answered)
@@ -242,4 +246,4 @@ def in_turn(verdict: Verdict, at_once: set[str]) -> bool:
 
 
 TestDaemonSteps = DaemonSteps.TestCase
-TestDaemonSteps.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestDaemonSteps.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

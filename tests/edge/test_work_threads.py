@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -31,9 +32,12 @@ from edge.event_trigger import ByCommand, EventTrigger
 from edge.frame import Frame
 from edge.inspection import Inspection
 from edge.inspector import PreparedPart
-from edge.messages import TriggerKind, Verdict
+from edge.messages import TriggerKind
+from edge.outbox import Outbox
+from edge.outbox_config import OutboxConfig
+from edge.outbox_records import StoredVerdict
 from edge.systemd import Notifier
-from edge.testing import RecordingPublisher, ReplayCamera, ScriptedInspector, flat_frame
+from edge.testing import RecordingPublisher, ReplayCamera, ScratchOutbox, ScriptedInspector, flat_frame
 from edge.trigger import EveryFrame, Trigger
 from edge.verdict import Provenance
 from edge.work.handover import Handover
@@ -172,13 +176,16 @@ class Running:
         model: Model,
         settings: DaemonSettings = SETTINGS,
         publisher: RecordingPublisher | None = None,
+        *,
         notifier: Notifier | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         self.publisher = publisher or RecordingPublisher()
         self.daemon = Daemon(
             source=source,
             model=model,
             publisher=self.publisher,
+            outbox=outbox or ScratchOutbox(),
             settings=settings,
             notifier=notifier,
             synced=lambda: None,
@@ -267,9 +274,9 @@ class TestHandOver:
         gate = Gate()
 
         class Slow(RecordingPublisher):
-            def publish_verdict(self, verdict: Verdict) -> None:
+            def publish_verdict(self, verdict: StoredVerdict, *, newest: bool) -> None:
                 gate.wait()
-                super().publish_verdict(verdict)
+                super().publish_verdict(verdict, newest=newest)
 
         frames = [flat_frame(seq) for seq in range(40)]
         running = Running(ReplayCamera(frames), model_of(trigger=Due()), publisher=Slow())
@@ -478,22 +485,25 @@ class TestEnd:
         assert running.failure is None
         assert not source.is_open
 
-    def test_a_publisher_that_fails_ends_the_daemon_and_says_what_is_owed(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_publisher_that_fails_ends_the_daemon_and_the_verdicts_wait(self, tmp_path: Path) -> None:
         class Broken(RecordingPublisher):
-            def publish_verdict(self, verdict: Verdict) -> None:
+            def publish_verdict(self, verdict: StoredVerdict, *, newest: bool) -> None:
                 raise BrokerUnreachable("closed")
 
         running = Running(
             ReplayCamera([flat_frame(seq, part_id=f"P{seq}") for seq in range(3)]),
             model_of(trigger=Due()),
             publisher=Broken(),
+            outbox=Outbox(tmp_path, OutboxConfig()),
         )
         assert running.ended() == []
         assert isinstance(running.failure, BrokerUnreachable)
-        assert "gets no verdict: closed" in caplog.text
         assert running.publisher.closed
+        with Outbox(tmp_path, OutboxConfig()) as outbox:
+            kept = [json.loads(queued.verdict.payload) for queued in outbox.unacknowledged(10)]
+            assert outbox.in_hand() == ()
+        assert {verdict["part_id"] for verdict in kept} >= {"P0"}
+        assert kept[0]["outcome"] == "pass"
 
     def test_a_thread_that_hangs_ends_the_daemon_with_the_stacks_of_all(
         self, capfd: pytest.CaptureFixture[str]

@@ -14,7 +14,7 @@ from edge.clock import Session
 from edge.daemon import Daemon, DaemonSettings, Model
 from edge.frame import Frame
 from edge.inspector import PreparedPart
-from edge.testing import Fault, FaultyCamera, RecordingPublisher, ScriptedInspector
+from edge.testing import Fault, FaultyCamera, RecordingPublisher, ScratchOutbox, ScriptedInspector
 from edge.trigger import EveryFrame
 from edge.verdict import Provenance
 from tests.edge.camera.pushed import PushedCamera
@@ -66,6 +66,7 @@ def test_a_daemon_whose_camera_fails_goes_on_by_itself(fault: Fault) -> None:
             close=lambda: None,
         ),
         publisher=publisher,
+        outbox=ScratchOutbox(),
         settings=DaemonSettings(
             live=True,
             frame_timeout_s=0.6,

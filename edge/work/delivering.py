@@ -1,0 +1,180 @@
+"""What is in the outbox goes to the broker, a window at a time, until the broker has acknowledged it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+
+from edge.outbox import Outbox
+from edge.outbox_records import QueuedVerdict
+from edge.publisher import DeliveryReport, Publisher
+
+__all__ = ["Courier"]
+
+_log = logging.getLogger(__name__)
+
+_WINDOW = 20
+"""How many verdicts may be on their way: as many as a connection keeps in flight."""
+
+_FIRST_REST_S, _LAST_REST_S = 1.0, 60.0
+_RESTING_MAX = 100
+_REASONS_KEPT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivered:
+    position: int
+    refusal: str | None
+
+
+class _Forgotten:
+    """The broker has lost what it knew of us."""
+
+
+class Courier:
+    """Sends what waits in the outbox, in its order, and tells the outbox what the broker has.
+
+    Owned by the thread that owns the outbox, but for `delivered` and `forgotten`, which any thread may call;
+    they call `nudge`, so that the owner looks. A verdict that the broker refuses waits, longer each time up
+    to a minute, and is sent again: rights at the broker are mended while the rig runs. The others go on
+    meanwhile, unless a hundred are refused: then nothing goes but the one that is tried.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        publisher: Publisher,
+        *,
+        nudge: Callable[[], None],
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._outbox = outbox
+        self._publisher = publisher
+        self._nudge = nudge
+        self._clock_s = clock_s
+        self._events: SimpleQueue[_Delivered | _Forgotten] = SimpleQueue()
+        self._on_the_way: dict[int, QueuedVerdict] = {}
+        self._to_mark: list[QueuedVerdict] = []  # acknowledged, and not yet written down as such
+        self._resting: dict[int, float] = {}
+        self._rest_s = _FIRST_REST_S
+        self._newest = -1
+        self._may_wait = True
+        self._acknowledged = 0
+        self._refused = 0
+        self._reasons: deque[str] = deque(maxlen=_REASONS_KEPT)
+
+    # From any thread.
+
+    def delivered(self, position: int, refusal: str | None) -> None:
+        """The broker has acknowledged the verdict of this position, or refused it and said why."""
+        self._events.put(_Delivered(position, refusal))
+        self._nudge()
+
+    def forgotten(self) -> None:
+        """The broker has lost what it knew of us: it may have lost, too, what it acknowledged last."""
+        self._events.put(_Forgotten())
+        self._nudge()
+
+    # On the owner's.
+
+    def committed(self) -> None:
+        """The outbox holds one more."""
+        self._may_wait = True
+
+    def step(self, wait_s: float = 0.0) -> None:
+        """See to what was heard, and send on; waits for something to be heard, at most `wait_s`.
+
+        Raises `OutboxError` where the outbox can't be read or written, and `BrokerError` where the
+        connection's thread has ended; nothing is lost by either.
+        """
+        self._hear(wait_s)
+        self._go_on()
+        while not self._events.empty():
+            self._hear(0.0)
+            self._go_on()
+
+    def flush(self, timeout_s: float) -> DeliveryReport:
+        """Send until nothing more is on its way or `timeout_s` has passed; says what then still waits."""
+        end_s = self._clock_s() + timeout_s
+        self.step()
+        while self._on_the_way and (left_s := end_s - self._clock_s()) > 0:
+            self.step(left_s)
+        return self.report()
+
+    def report(self) -> DeliveryReport:
+        """What became of the verdicts since the start."""
+        return DeliveryReport(
+            acknowledged=self._acknowledged,
+            waiting=self._outbox.waiting(),
+            refused=len(self._resting),
+            reasons=tuple(self._reasons),
+        )
+
+    @property
+    def refused(self) -> int:
+        """How often the broker refused a verdict since the start; any thread may ask."""
+        return self._refused
+
+    def _go_on(self) -> None:
+        if self._to_mark:
+            self._acknowledged += self._outbox.acknowledge(self._to_mark)
+            self._to_mark.clear()
+        now_s = self._clock_s()
+        rested = [position for position, until_s in self._resting.items() if until_s <= now_s]
+        for position in rested:
+            del self._resting[position]
+            self._may_wait = True
+        self._send()
+
+    def _hear(self, wait_s: float) -> None:
+        try:
+            event = self._events.get(timeout=wait_s) if wait_s > 0 else self._events.get_nowait()
+            while True:
+                self._on(event)
+                event = self._events.get_nowait()
+        except Empty:
+            return
+
+    def _on(self, event: _Delivered | _Forgotten) -> None:
+        if isinstance(event, _Forgotten):
+            count = self._outbox.requeue()
+            # What is on its way goes out by the new connection: its acknowledgement is the new one's.
+            self._on_the_way = {p: self._outbox.taken_along(q) for p, q in self._on_the_way.items()}
+            if count:
+                _log.warning("the broker has lost its memory; the last %d verdicts are sent again", count)
+            self._may_wait = True
+            return
+        queued = self._on_the_way.pop(event.position, None)
+        if queued is None:
+            return
+        self._may_wait = True
+        if event.refusal is None:
+            self._to_mark.append(queued)
+            self._rest_s = _FIRST_REST_S
+            return
+        self._refused += 1
+        if event.refusal not in self._reasons:
+            self._reasons.append(event.refusal)
+        self._resting[event.position] = self._clock_s() + self._rest_s
+        self._rest_s = min(2 * self._rest_s, _LAST_REST_S)
+
+    def _send(self) -> None:
+        room = _WINDOW - len(self._on_the_way)
+        if len(self._resting) >= _RESTING_MAX:
+            return
+        if not self._may_wait or room <= 0:
+            return
+        without = {*self._on_the_way, *self._resting}
+        batch = self._outbox.unacknowledged(room, without=without)
+        self._may_wait = len(batch) == room
+        for queued in batch:
+            verdict = queued.verdict
+            newest = not verdict.replayed and verdict.position > self._newest
+            self._publisher.publish_verdict(verdict, newest=newest)
+            self._on_the_way[verdict.position] = queued
+            if newest:
+                self._newest = verdict.position
