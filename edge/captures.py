@@ -6,20 +6,27 @@
       capture.yaml              depth_unit_m, intrinsics, serial, options, software version
       good/000.rgb.png          8-bit RGB
       good/000.depth.png        16 bit, z = value × depth_unit_m, 0 = invalid
+      good/000.note.json        when, of which part, how good an image; sha256 of the images (may be missing)
       <defect>/000.mask.png     > 0 is a defect; beside its rgb and depth
+
+A capture is there when its rgb is: that is written last.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from edge.camera.depth_integers import depth_m_from_z16, z16_from_depth_m
 from edge.camera.sample import Sample, image_size, read_image
@@ -30,10 +37,14 @@ from edge.version import __version__
 
 __all__ = [
     "CAPTURE_FILE",
+    "GOOD",
     "CaptureInfo",
+    "CaptureNote",
     "IntrinsicsInfo",
+    "check_label",
     "list_captures",
     "read_capture_info",
+    "read_note",
     "write_capture",
     "write_capture_info",
 ]
@@ -42,6 +53,11 @@ CAPTURE_FILE = "capture.yaml"
 GOOD = "good"
 _NUMBERED = re.compile(r"(\d+)\.")
 _LABEL = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+_SAME = 1e-6
+"""Options and intrinsics come through float32; the same number twice differs by no more."""
+
+_Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class _Strict(BaseModel):
@@ -82,6 +98,36 @@ class CaptureInfo(_Strict):
     options: dict[str, float] = Field(default_factory=dict)
     software_version: str = __version__
 
+    def differences(self, other: CaptureInfo) -> list[str]:
+        """What makes captures of the two no one lot, "serial is … and … there": all but the software."""
+        mine, others = _flat(self.model_dump()), _flat(other.model_dump())
+        return [
+            f"{key} is {mine.get(key)} and {others.get(key)} there"
+            for key in dict.fromkeys([*mine, *others])
+            if key != "software_version" and not _same(mine.get(key), others.get(key))
+        ]
+
+
+class CaptureNote(_Strict):
+    """What is known of one capture beside its images; `<number>.note.json`.
+
+    `sharpness` and `fill_share` are those that `edge-capture` measures on the part; `concerns` what spoke
+    against the frame, which was kept all the same. `sha256` is of each image's file, by its kind.
+    """
+
+    captured_utc: AwareDatetime
+    part_serial: str | None = Field(default=None, min_length=1, max_length=128)
+    sharpness: float | None = Field(default=None, ge=0)
+    fill_share: float | None = Field(default=None, ge=0, le=1)
+    concerns: tuple[str, ...] = ()
+    sha256: dict[str, _Sha256] = Field(default_factory=dict)
+
+
+def check_label(label: str) -> None:
+    """Raises `CaptureError` where it can't name the folder of a class."""
+    if not _LABEL.fullmatch(label):
+        raise CaptureError(f"{label!r} is no label; use lower-case letters, digits, _ and -")
+
 
 def read_capture_info(folder: Path) -> CaptureInfo:
     """The folder's capture.yaml; raises `CaptureError` naming the key that is wrong."""
@@ -106,31 +152,39 @@ def write_capture_info(folder: Path, info: CaptureInfo) -> None:
     """Write capture.yaml, or find it there saying the same; raises `CaptureError` where it says otherwise."""
     path = folder / CAPTURE_FILE
     if path.exists():
-        if read_capture_info(folder) != info:
+        if different := info.differences(read_capture_info(folder)):
             raise CaptureError(
-                f"{path}: was written with another camera, resolution or options; use a new folder"
+                f"{path}: was written with another camera, resolution or options ({'; '.join(different)}); "
+                "set them as they were, or use a new folder"
             )
         return
     text = yaml.safe_dump(info.model_dump(mode="json"), sort_keys=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.encode())
+        _sync(folder)
     except OSError as error:
         raise CaptureError(f"{path}: can't be written ({error.strerror})") from error
 
 
 def write_capture(
-    folder: Path, label: str, frame: Frame, mask: npt.NDArray[np.bool_] | None = None
+    folder: Path,
+    label: str,
+    frame: Frame,
+    mask: npt.NDArray[np.bool_] | None = None,
+    *,
+    note: CaptureNote | None = None,
 ) -> Sample:
     """Add a frame under the next free number of `label` ("good" or a defect's name); nothing is overwritten.
 
     `mask` bool (H, W) belongs to a defect and may be unknown (None). The depth comes back bit for bit where
-    it was read from integers. Each file is whole or absent; a crash may leave a depth image alone, which
-    `list_captures` names. Raises `CaptureError`.
+    it was read from integers. `note` is written beside, with the images' sha256. Each file is whole or
+    absent, and on disk when this returns; the rgb is the last. A crash may leave the others alone, which
+    `list_captures` names. One process writes into a folder at a time. Raises `CaptureError`, after which
+    nothing of this capture is there.
     """
     info = read_capture_info(folder)
-    if not _LABEL.fullmatch(label):
-        raise CaptureError(f"{label!r} is no label; use lower-case letters, digits, _ and -")
+    check_label(label)
     if label == GOOD and mask is not None and mask.any():
         raise CaptureError("a good part has no defect mask; give it the defect's label")
     if info.intrinsics.intrinsics() != frame.intrinsics or info.depth_unit_m != frame.depth_unit_m:
@@ -151,17 +205,68 @@ def write_capture(
     images["rgb"] = np.ascontiguousarray(frame.rgb[..., ::-1])
     group = folder / label
     try:
-        group.mkdir(exist_ok=True)
+        if not group.exists():
+            group.mkdir()
+            _sync(folder)
         number = _next_number(group)
-        for kind, image in images.items():
-            path = group / f"{number}.{kind}.png"
-            encoded, data = cv2.imencode(".png", image)
-            if not encoded:
-                raise CaptureError(f"{path}: OpenCV can't encode it as PNG")
-            write_atomically(path, data.tobytes())
+        _write_files(group, dict(_files(number, images, note)))
     except OSError as error:
         raise CaptureError(f"{group}: can't be written ({error.strerror})") from error
     return _sample(group / f"{number}.rgb.png", info)
+
+
+def _files(
+    number: str, images: dict[str, npt.NDArray[Any]], note: CaptureNote | None
+) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each file of a capture, the rgb last."""
+    encoded: dict[str, bytes] = {}
+    for kind, image in images.items():
+        done, data = cv2.imencode(".png", image)
+        if not done:
+            raise CaptureError(f"{number}.{kind}.png: OpenCV can't encode it as PNG")
+        encoded[kind] = data.tobytes()
+    rgb = encoded.pop("rgb")
+    yield from ((f"{number}.{kind}.png", data) for kind, data in encoded.items())
+    if note is not None:
+        digests = {kind: hashlib.sha256(data).hexdigest() for kind, data in (*encoded.items(), ("rgb", rgb))}
+        yield f"{number}.note.json", note.model_copy(update={"sha256": digests}).model_dump_json().encode()
+    yield f"{number}.rgb.png", rgb
+
+
+def _write_files(group: Path, files: dict[str, bytes]) -> None:
+    """All of them, on disk; or none, and `OSError`."""
+    try:
+        for name, data in files.items():
+            write_atomically(group / name, data)
+        _sync(group)
+    except OSError:
+        for name in files:
+            (group / name).unlink(missing_ok=True)
+        raise
+
+
+def _sync(folder: Path) -> None:
+    """Bring the names of its files to disk, which syncing the files does not; raises `OSError`."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_note(sample: Sample) -> CaptureNote | None:
+    """The note of a capture, None where it has none; raises `CaptureError` where it can't be read."""
+    path = _beside(sample.rgb_path, "note.json")
+    try:
+        return CaptureNote.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CaptureError(f"{path}: can't be read ({error.strerror})") from error
+    except ValidationError as error:
+        raise CaptureError(
+            f"{path}: is no note of a capture ({error.errors()[0]['msg']}); remove it"
+        ) from error
 
 
 def list_captures(folder: Path) -> tuple[Sample, ...]:
@@ -186,7 +291,7 @@ def list_captures(folder: Path) -> tuple[Sample, ...]:
 
 def _sample(rgb: Path, info: CaptureInfo) -> Sample:
     label, name = rgb.parent.name, rgb.name.split(".")[0]
-    depth, mask = rgb.with_name(f"{name}.depth.png"), rgb.with_name(f"{name}.mask.png")
+    depth, mask = _beside(rgb, "depth.png"), _beside(rgb, "mask.png")
     has_mask = mask.exists()
     if label == GOOD and has_mask:
         raise CaptureError(f"{mask}: a good part has no defect mask; move it to its defect, or remove it")
@@ -222,9 +327,27 @@ def _read_depth(path: Path, depth_unit_m: float) -> DepthImage:
     return depth_m_from_z16(image.astype(np.uint16), depth_unit_m)
 
 
+def _beside(rgb: Path, kind: str) -> Path:
+    return rgb.with_name(f"{rgb.name.split('.')[0]}.{kind}")
+
+
 def _next_number(group: Path) -> str:
     taken = [int(found[1]) for path in group.iterdir() if (found := _NUMBERED.match(path.name))]
     return f"{max(taken, default=-1) + 1:03d}"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys with dots."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _same(mine: object, other: object) -> bool:
+    if isinstance(mine, float | int) and isinstance(other, float | int):
+        return math.isclose(mine, other, rel_tol=_SAME)
+    return mine == other
 
 
 def _keys() -> str:

@@ -1,0 +1,1 @@
+"""Collecting captures on a rig: what is worth keeping, and keeping it."""
