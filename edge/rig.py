@@ -27,10 +27,11 @@ from edge.runtime import check_backend
 from edge.runtime.tensorrt.progress import BuildStep
 from edge.scene.tray import read_tray
 from edge.scene.watch import watch_from_file
+from edge.score_watch import ScoreWatch
 from edge.systemd import Notifier
 from edge.trial import try_stages
 
-__all__ = ["BuildNews", "check_rig", "run_rig", "stopped_by_signals"]
+__all__ = ["BuildNews", "check_rig", "run_rig", "state_dir_of", "stopped_by_signals"]
 
 # One step of TensorRT's builder (one layer's kernels measured) takes seconds, on a small Jetson a minute.
 _PATIENCE_S = 600.0
@@ -70,7 +71,7 @@ def run_rig(
     raises, and `ConfigError`, `BundleError`, `CalibrationError`, `RecipeError`, `TriggerError`,
     `RunnerError` or `OutboxError` where the rig can't be put together.
     """
-    state_dir = _state_dir(config, path)
+    state_dir = state_dir_of(config, path)
     notifier = Notifier()
     book, memory, news = config.recipe_book(), RecipeMemory(state_dir), BuildNews(notifier)
     remembered = memory.recall(book)
@@ -89,6 +90,7 @@ def run_rig(
             outbox=outbox,
             rejector=rejector_from_config(config.reject),
             scene=watch_from_file(config.scene, state_dir),
+            scores=ScoreWatch(config.score_watch),
             settings=_settings(config, state_dir),
             notifier=notifier,
         )
@@ -178,7 +180,7 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _state_dir(config: RigConfig, path: Path | None) -> Path:
+def state_dir_of(config: RigConfig, path: Path | None) -> Path:
     """Where the rig keeps what outlives it; `daemon.state_dir` says in which order that is looked for."""
     if config.daemon.state_dir is not None:
         return config.daemon.state_dir

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,16 +30,13 @@ from edge.capturing.tray import TrayLearner, replace_tray
 from edge.commands.common import INTERRUPTED, ended_by_errors
 from edge.config import RigConfig, load_rig_config
 from edge.errors import CameraError, CaptureError, ConfigError
-from edge.rig import stopped_by_signals
+from edge.rig import state_dir_of, stopped_by_signals
 from edge.scene.tray import LEAST_FRAMES
 from edge.trigger_config import PartPresentTrigger
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
-
-
-_TRAY_FILE = "tray.yaml"
 
 
 class When(str, Enum):
@@ -254,7 +250,7 @@ def _pace(config: RigConfig, asked: _Asked) -> Pace:
 
 def _learn_tray(rig: Path, asked: _Asked, out: Path | None, frames: int) -> None:
     config = load_rig_config(rig)
-    path = out or _tray_file(config, rig)
+    path = out or config.scene.tray_file(state_dir_of(config, rig))
     source = kept_source_from_config(config.camera, max_age_s=config.daemon.max_frame_age_s)
     with ExitStack() as stack:
         stack.enter_context(source)
@@ -282,13 +278,6 @@ def _learn_tray(rig: Path, asked: _Asked, out: Path | None, frames: int) -> None
             f"{path}: the empty tray of {tray.camera}, {plane.distance_mm:.0f} mm away, tilted by "
             f"{plane.tilt_x_deg:.1f}° and {plane.tilt_y_deg:.1f}°, {tray.fill_share:.0%} of it with depth"
         )
-
-
-def _tray_file(config: RigConfig, rig: Path) -> Path:
-    """Where a daemon that is started with the same YAML in the same way looks for it."""
-    given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-    state_dir = config.daemon.state_dir or (Path(given) if given else rig.parent / "edge-state")
-    return state_dir / _TRAY_FILE
 
 
 @contextmanager
