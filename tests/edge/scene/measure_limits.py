@@ -27,6 +27,7 @@ from edge.simulation.noise import DepthNoise
 
 SEED = 7  # no rig of this seed was trained on
 AS_LEARNT = Appearance(lean_deg=(0.5, -0.5))
+POOR = DepthNoise(holes=3)
 Rig = tuple[Appearance, DepthNoise]
 
 
@@ -43,8 +44,10 @@ def rigs() -> Iterator[tuple[str, Rig]]:
         yield f"red ×{red:g}", (replace(AS_LEARNT, light=(red, 1.0, 1.0)), DepthNoise())
     for times in (1.5, 2.0, 3.0):
         yield f"depth noise ×{times:g}", (AS_LEARNT, DepthNoise(sigma_disparity_px=0.08 * times))
-    for holes in (2.0, 4.0, 6.0):
-        yield f"holes ×{holes:g}", (AS_LEARNT, DepthNoise(holes=holes))
+    for contrast in (0.03, 0.02, 0.0):
+        plain = replace(AS_LEARNT, tray_contrast=contrast)
+        fill = (RigScene("plate", SEED, appearance=plain, depth_noise=POOR).tray(0).depth_m > 0).mean()
+        yield f"fill {fill:.0%}", (plain, POOR)
 
 
 def scores_of(inspector: Inspector, rig: Rig, bad: bool, parts: int) -> list[float | None]:
