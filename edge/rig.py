@@ -17,7 +17,7 @@ from edge.clock import new_session
 from edge.commanded import Commanded
 from edge.config import RigConfig
 from edge.daemon import Daemon, DaemonSettings, RunSummary
-from edge.errors import EdgeError
+from edge.errors import ConfigError, EdgeError
 from edge.mqtt import MqttPublisher
 from edge.outbox import Outbox
 from edge.recipe_loading import RecipeLoader, verify_recipe
@@ -188,4 +188,6 @@ def state_dir_of(config: RigConfig, path: Path | None) -> Path:
     given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     if given:
         return Path(given)
-    return (Path() if path is None else path.parent) / _STATE_NAME
+    if path is None:
+        raise ConfigError("daemon.state_dir: is not given, and there is no file that it could lie beside")
+    return path.parent / _STATE_NAME

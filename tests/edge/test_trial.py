@@ -76,7 +76,7 @@ def test_the_daemon_ends_with_an_error_and_not_with_a_crash(bundle: Bundle, tmp_
     folder = Path(shutil.copytree(bundle.path, tmp_path / "b"))
     with_graph(bundle, folder, "shape.onnx", HOSTILE["smallest by minus one"])
     with pytest.raises(RunnerError, match="SIGFPE"):
-        run_rig(rig(tmp_path))
+        run_rig(rig(tmp_path), path=tmp_path / "rig.yaml")
     (mistake,) = about_the_bundle(rig(tmp_path))
     assert "SIGFPE" in mistake
 
@@ -87,12 +87,12 @@ def test_a_rig_with_trusted_keys_takes_what_they_signed_alone(tmp_path: Path) ->
     folder = make_tiny_bundle(tmp_path / "b")
     trusting = rig(tmp_path, "trusted_keys: [acme.pub]")
     with pytest.raises(SignatureMissing):
-        run_rig(trusting)
+        run_rig(trusting, path=tmp_path / "rig.yaml")
     (mistake,) = about_the_bundle(trusting)
     assert "is not signed" in mistake
     sign_bundle(folder, read_private_key(tmp_path / "other"))
     with pytest.raises(SignatureUntrusted):
-        run_rig(trusting)
+        run_rig(trusting, path=tmp_path / "rig.yaml")
     assert about_the_bundle(rig(tmp_path)) == []
     sign_bundle(folder, read_private_key(tmp_path / "acme"))
     assert about_the_bundle(trusting) == []

@@ -52,13 +52,13 @@ def words(heard: socket.socket) -> list[str]:
 
 
 def test_a_rig_without_tensorrt_is_told_so_by_the_check_and_does_not_start(
-    config: RigConfig, monkeypatch: pytest.MonkeyPatch
+    config: RigConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     (mistake,) = rig.check_rig(config)
     assert "TensorRT is not installed" in mistake
     with pytest.raises(RunnerError, match="TensorRT is not installed"):
-        rig.run_rig(config)
+        rig.run_rig(config, path=tmp_path / "rig.yaml")
 
 
 def test_the_check_knows_the_bundles_stages(config: RigConfig) -> None:
