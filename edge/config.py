@@ -24,6 +24,7 @@ from edge.outbox_config import OutboxConfig
 from edge.recipe_config import RecipeBook, RecipeConfig, RecipeName, ScheduleConfig
 from edge.reject_config import NoReject, RejectConfig
 from edge.scene.config import SceneConfig
+from edge.score_watch_config import ScoreWatchConfig
 from edge.signature import KEY_TEXT, PublicKey, read_public_key
 from edge.strict_yaml import load_strict_yaml
 from edge.topics import RigIdentity
@@ -288,6 +289,7 @@ class RigConfig(_Section):
     broker: BrokerConfig = BrokerConfig()
     pictures: PicturesConfig = PicturesConfig()
     scene: SceneConfig = SceneConfig()
+    score_watch: ScoreWatchConfig = ScoreWatchConfig()
     outbox: OutboxConfig = OutboxConfig()
     reject: RejectConfig = NoReject()
     health: HealthConfig = HealthConfig()

@@ -25,6 +25,8 @@ from edge.outbox import Outbox
 from edge.publisher import DeliveryReport, Publisher
 from edge.reject import Rejector
 from edge.scene.watch import SceneWatch
+from edge.score_watch import ScoreWatch
+from edge.score_watch_config import ScoreWatchConfig
 from edge.systemd import Notifier
 from edge.verdict import Provenance
 from edge.work.capture import CaptureWorker
@@ -92,12 +94,14 @@ class Daemon:
         outbox: Outbox,
         rejector: Rejector | None = None,
         scene: SceneWatch | None = None,
+        scores: ScoreWatch | None = None,
         settings: DaemonSettings = _PATIENT,
         notifier: Notifier | None = None,
         synced: Callable[[], bool | None] = clock_synced,
     ) -> None:
         self._source = source
         self._scene = scene
+        self._scores = scores or ScoreWatch(ScoreWatchConfig())
         self._publisher = publisher
         self._outbox = outbox
         self._rejector = rejector or Rejector("none", None, no_decision=False)
@@ -122,6 +126,7 @@ class Daemon:
             session=model.provenance.session,
             open_jobs=self._open,
             tally=self._tally,
+            scores=self._scores,
             notifier=self._notifier,
             synced=synced,
         )
@@ -233,6 +238,7 @@ class Daemon:
             synced=self._synced,
             work=self._health,
             scene=None if self._scene is None else self._scene.health,
+            score=self._scores.health,
             outbox=lambda: self._outbox.status,
             reject=lambda: self._rejector.status,
         ):

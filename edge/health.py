@@ -34,6 +34,7 @@ from edge.outbox_records import OutboxStatus
 from edge.publisher import Publisher
 from edge.reject import RejectStatus
 from edge.scene.health import SceneHealth
+from edge.score_messages import ScoreHealth
 from edge.verdict import Provenance
 
 __all__ = ["HealthReporter", "Tally"]
@@ -157,11 +158,13 @@ class HealthReporter:
         synced: Callable[[], bool | None] = clock_synced,
         work: Callable[[], WorkHealth] | None = None,
         scene: Callable[[], SceneHealth] | None = None,
+        score: Callable[[], ScoreHealth | None] = lambda: None,
         outbox: Callable[[], OutboxStatus] | None = None,
         reject: Callable[[], RejectStatus] | None = None,
     ) -> None:
         self._work = work
         self._scene = scene
+        self._score = score
         self._outbox = outbox
         self._reject = reject
         self._tally = tally
@@ -218,6 +221,7 @@ class HealthReporter:
             ),
             work=None if self._work is None else self._work(),
             scene=None if self._scene is None else self._scene(),
+            score=self._score(),
             outbox=None if outbox is None else _outbox_health(outbox),
             reject=None if self._reject is None else _reject_health(self._reject()),
             disk_free_bytes=_disk_free_bytes(self._disk),

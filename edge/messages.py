@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from edge.inspection import Outcome
 from edge.scene.health import SceneHealth
+from edge.score_messages import ScoreHealth
 from edge.utc_time import UtcTime
 
 __all__ = [
@@ -341,6 +342,7 @@ class Health(Message):
     broker: BrokerHealth
     work: WorkHealth | None = None
     scene: SceneHealth | None = None
+    score: ScoreHealth | None = None
     outbox: OutboxHealth | None = None
     reject: RejectHealth | None = None
     disk_free_bytes: int | None

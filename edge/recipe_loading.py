@@ -117,6 +117,7 @@ class RecipeLoader:
             pictures=_picture_maker(verified.pictures),
             provenance=self._provenance(bundle),
             close=close,
+            good_scores=bundle.calibration.good_scores if bundle.calibration else None,
         )
         return LoadedRecipe(verified, model, closed)
 

@@ -12,11 +12,11 @@ __all__ = ["ScoreWatchConfig"]
 class ScoreWatchConfig(BaseModel):
     """Whether a model still fits its line, by the scores of the parts.
 
-    `enabled`: `auto` is for triggers that give one verdict per part (`part_present`, `command`, `gpio`);
-    `true` for `every_frame` and `interval`, too, where each frame shows another part. `level`: the chance
-    that a rig whose scores don't drift is ever warned of. `learn_parts`: from so many passed parts it learns
-    how scores are where the calibration does not say. `max_fail_share`: a larger share of parts that fail
-    is a warning of its own.
+    `enabled`: `auto` is on for triggers that give one verdict per part (`part_present`, `command`, `gpio`);
+    `true` is on for `every_frame` and `interval`, too: each frame must then show another part. `level`: the
+    chance that a rig whose scores don't drift is ever warned of. `learn_parts`: from so many passed parts it
+    learns how scores are where the calibration does not say. `max_fail_share`: a larger share of parts that
+    fail is a warning of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -35,6 +35,7 @@ class Model:
     """A bundle made ready to inspect with; each job keeps the one that it was asked of.
 
     `close` frees the runner. It is called once, on the inspection thread, after the last job of this model.
+    `good_scores` are those that its calibration was found on, where it says.
     """
 
     inspector: FrameInspector
@@ -42,3 +43,4 @@ class Model:
     pictures: PictureMaker
     provenance: Provenance
     close: Callable[[], None]
+    good_scores: tuple[float, ...] | None = None

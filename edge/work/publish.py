@@ -15,6 +15,7 @@ from edge.messages import MachineState, MachineStateName, TriggerKind, Verdict
 from edge.outbox import Outbox
 from edge.outbox_records import TriggerInHand
 from edge.publisher import DeliveryReport, Picture, Publisher, picture_info
+from edge.score_watch import ScoreWatch
 from edge.systemd import Notifier
 from edge.verdict import Circumstances, Provenance, error_verdict, verdict_from_inspection
 from edge.work.course import Course
@@ -48,6 +49,7 @@ class Publication:
         session: Session,
         open_jobs: OpenJobs,
         tally: Tally,
+        scores: ScoreWatch,
         notifier: Notifier,
         synced: Callable[[], bool | None],
     ) -> None:
@@ -59,6 +61,7 @@ class Publication:
         self._session = session
         self._open = open_jobs
         self._tally = tally
+        self._scores = scores
         self._notifier = notifier
         self._synced = synced
         self._seq = 0
@@ -205,6 +208,7 @@ class Publication:
 
     def _count(self, finding: Finding, verdict: Verdict, commit_ms: float) -> None:
         self._tally.verdict(verdict)
+        self._scores.on_verdict(verdict, finding.job.model.good_scores)
         if finding.inspection is None:
             return
         times = verdict.processing_times

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.score_ranks import ScoreRanks
@@ -10,6 +10,7 @@ from edge.score_ranks import ScoreRanks
 singles = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
+@settings(deadline=None)
 @given(st.lists(singles, min_size=1, max_size=40))
 def test_a_p_value_is_the_share_of_larger_scores_and_a_piece_of_the_equal_ones(scores: list[float]) -> None:
     ranks = ScoreRanks()
@@ -20,6 +21,7 @@ def test_a_p_value_is_the_share_of_larger_scores_and_a_piece_of_the_equal_ones(s
     assert len(ranks) == len(scores)
 
 
+@settings(deadline=None)
 @given(st.lists(singles, min_size=1, max_size=60), st.randoms(use_true_random=False))
 def test_bins_follow_from_the_set_of_scores_and_not_from_their_order(
     scores: list[float], chance: object
