@@ -28,7 +28,7 @@ class SceneLimits(BaseModel):
     light_share: float = Field(default=0.2, gt=0, le=1)
     clipped_share: float = Field(default=0.02, gt=0, le=1)
     colour_share: float = Field(default=0.05, gt=0, le=1)
-    noise_share: float = Field(default=0.5, gt=0, le=10)
+    noise_share: float = Field(default=0.3, gt=0, le=10)
 
 
 class SceneConfig(BaseModel):
