@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from edge.errors import ConfigError
+from edge.outbox_space import is_no_space
 from edge.sealed import write_atomically
 from edge.version import __version__
 
@@ -65,12 +67,29 @@ def next_epoch(state_dir: Path | None) -> int:
         ) from error
     epoch = max(now_ms, last + 1)
     try:
-        write_atomically(path, f"{epoch}\n".encode())
+        _write_epoch(path, f"{epoch}\n".encode())
     except OSError as error:
         raise ConfigError(
             f"{path}: can't be written ({error.strerror}); mend daemon.state_dir or free some space"
         ) from error
     return epoch
+
+
+def _write_epoch(path: Path, text: bytes) -> None:
+    """Whole or not at all; where the disk is full in the place of the last one, which takes no room.
+
+    A full disk must not keep a rig from starting: the outbox holds room for that.
+    """
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        if not (is_no_space(error) and path.exists() and path.stat().st_size == len(text)):
+            raise
+        _log.warning("%s: the disk is full; it is written over, and lost if the power fails now", path)
+        with path.open("r+b") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 @dataclass(frozen=True, slots=True)
