@@ -31,8 +31,8 @@ check: $(DEV) ## formatting, lint and types
 bench: $(DEV) ## measure the model, the runner, an inspection's steps and its memory (docs/performance.md)
 	$(BIN)/python -m tests.benchmarks
 
-demo-bundle: $(DEV) ## train and export the bundle of the demo anew
-	SOURCE_DATE_EPOCH=1767225600 $(BIN)/python -m export.demo_bundle
+demo-bundle: $(DEV) ## train and export the bundle of the demo anew; RUN=folder keeps the run
+	SOURCE_DATE_EPOCH=1767225600 $(BIN)/python -m export.demo_bundle $(if $(RUN),--run $(RUN))
 
 schemas: $(DEV) ## write docs/schemas and the tables of docs/mqtt.md from the messages
 	$(BIN)/python -m edge.schemas docs/schemas

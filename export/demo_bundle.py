@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
 from edge.commands.common import ended_by_errors
+from edge.errors import ExportError
 from edge.simulation import RigScene
 from edge.simulation.dataset import write_lot
 from edge.strict_yaml import load_strict_yaml
@@ -30,7 +33,12 @@ DEMO_BUNDLE = Path(__file__).resolve().parents[1] / "edge" / "demo" / "bundle"
 CONFIG = Path(__file__).resolve().parents[1] / "train" / "configs" / "demo.yaml"
 
 
-def main() -> None:
+def main(
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Keep the run in this new folder, to export it in other precisions, too."),
+    ] = None,
+) -> None:
     """Make the bundle anew and put it in the place of the old one.
 
     With SOURCE_DATE_EPOCH set (the Makefile does) the same platform makes the same bytes.
@@ -38,6 +46,9 @@ def main() -> None:
     console = Console(stderr=True)
     with ended_by_errors(), tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
+        kept = work / "run" if run is None else run
+        if kept.exists():
+            raise ExportError(f"{kept}: exists already; name a new folder for the run")
         captures = work / DEMO_PRODUCT
         with Bars().task("simulated parts", len(TRAIN_SEEDS)) as advance:
             for seed in TRAIN_SEEDS:
@@ -49,8 +60,8 @@ def main() -> None:
         use_cpu_well(threads=2)
         note: dict[str, str | int] = {"train_seed": ",".join(str(seed) for seed in TRAIN_SEEDS)}
         data = open_dataset(captures, "captures", None, config.held_out_share)
-        train_run(data, config, work / "run", cache=FeatureCache(None), progress=Bars(), note=note)
-        export_bundle(work / "run", work / "bundle", progress=Bars())
+        train_run(data, config, kept, cache=FeatureCache(None), progress=Bars(), note=note)
+        export_bundle(kept, work / "bundle", progress=Bars())
         if DEMO_BUNDLE.exists():
             shutil.rmtree(DEMO_BUNDLE)
         shutil.copytree(work / "bundle", DEMO_BUNDLE)
@@ -59,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
