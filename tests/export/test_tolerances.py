@@ -1,4 +1,4 @@
-"""One set of bounds: what a device may differ by is what the workstation verified by, and what the docs say."""
+"""One set of bounds: a device may differ by what the workstation verified by, and by what the docs say."""
 
 from __future__ import annotations
 
