@@ -27,7 +27,7 @@ class SceneLimits(BaseModel):
     fill_share: float = Field(default=0.1, gt=0, le=1)
     light_share: float = Field(default=0.2, gt=0, le=1)
     clipped_share: float = Field(default=0.02, gt=0, le=1)
-    colour_share: float = Field(default=0.05, gt=0, le=1)
+    colour_share: float = Field(default=0.04, gt=0, le=1)
     noise_share: float = Field(default=0.3, gt=0, le=10)
 
 
@@ -47,8 +47,6 @@ class SceneConfig(BaseModel):
     window: int = Field(default=15, ge=3, le=1000)
     limits: SceneLimits = SceneLimits()
 
-    def tray_file(self, state_dir: Path | None) -> Path | None:
-        """Where the tray is kept; None where the rig has no place to keep it."""
-        if self.tray is not None:
-            return self.tray
-        return None if state_dir is None else state_dir / TRAY_FILE
+    def tray_file(self, state_dir: Path) -> Path:
+        """Where the tray is kept."""
+        return self.tray or state_dir / TRAY_FILE

@@ -59,7 +59,7 @@ class SceneWatch:
             self._judge([Excess(SceneReason.TRAY_UNREADABLE, float("inf"), trouble)])
 
     def see(self, part: PreparedPart) -> None:
-        """Look at what was prepared for inspection, if it is time for it: takes about 3 ms then."""
+        """Look at what was prepared for inspection, if it is time for it: takes about 5 ms then."""
         frame = part.frame
         if frame.stale is not None or not self._time_to_look(frame.captured_ns):
             return
@@ -166,15 +166,15 @@ class SceneWatch:
             self._warnings[warning.reason] = warning
 
 
-def watch_from_file(config: SceneConfig, state_dir: Path | None) -> SceneWatch:
+def watch_from_file(config: SceneConfig, state_dir: Path) -> SceneWatch:
     """A watch with the tray that was learnt, if there is one.
 
     A tray that can't be read, or one that the configuration names and that is not there, is a warning in
     health and in the log: verdicts do not rest on it, so it stops no rig.
     """
     path = config.tray_file(state_dir)
-    if path is None or (config.tray is None and not path.exists() and not path.is_symlink()):
-        _log.info("no tray was learnt (%s): the scene is measured, and not compared", path or "no state_dir")
+    if config.tray is None and not path.exists() and not path.is_symlink():
+        _log.info("no tray was learnt (%s): the scene is measured, and not compared", path)
         return SceneWatch(None, config)
     try:
         return SceneWatch(read_tray(path), config)

@@ -2,8 +2,8 @@
 
     python tests/edge/scene/measure_limits.py [PARTS [PATTERN]]
 
-One row per drift (whose name PATTERN matches): I-AUROC over as many good as bad parts, and the share of good parts above the bundle's
-threshold. The defaults of `scene.limits` rest on this table (docs/scene.md).
+One row per drift whose name PATTERN matches: I-AUROC over as many good as bad parts, and the share of good
+parts above the bundle's threshold. The defaults of `scene.limits` rest on this table (docs/scene.md).
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from edge.inspector import Inspector
 from edge.messages import MachineStateName
 from edge.rig import check_rig
 from edge.scene.config import SceneConfig
+from edge.scene.health import SceneReason
 from edge.scene.tray import write_tray
 from edge.scene.watch import SceneWatch, watch_from_file
 from edge.simulation import RigScene
@@ -117,3 +119,9 @@ def test_a_limit_that_can_not_be_is_a_mistake(tmp_path: Path) -> None:
     path.write_text(RIG + "scene:\n  limits:\n    tilt_deg: 0\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"rig\.yaml:7: scene\.limits\.tilt_deg: .* greater than 0"):
         load_rig_config(path)
+
+
+def test_the_page_names_each_reason() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "scene.md").read_text(encoding="utf-8")
+    rows = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
+    assert {reason.value for reason in SceneReason} <= set(re.findall(r"`(\w+)`", rows))

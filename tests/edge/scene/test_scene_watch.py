@@ -325,9 +325,11 @@ def test_a_frame_whose_depth_says_nothing_is_looked_at_for_its_light() -> None:
 def test_the_tray_lies_in_the_state_directory_or_where_the_rig_says(tmp_path: Path) -> None:
     write_tray(flat_tray(), tmp_path / "tray.yaml")
     assert watch_from_file(SceneConfig(), tmp_path).health().tray == "learnt"
-    assert watch_from_file(SceneConfig(tray=tmp_path / "tray.yaml"), None).health().tray == "learnt"
+    assert (
+        watch_from_file(SceneConfig(tray=tmp_path / "tray.yaml"), tmp_path / "other").health().tray
+        == "learnt"
+    )
     assert watch_from_file(SceneConfig(), tmp_path / "other").health().tray == "not_learnt"
-    assert watch_from_file(SceneConfig(), None).health().tray == "not_learnt"
 
 
 def test_a_tray_that_can_not_be_read_warns_and_stops_nothing(
