@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from edge.depth import Mask, largest_pieces
 
-__all__ = ["FramingConfig", "Upright", "View", "box_of", "view_of"]
+__all__ = ["FramingConfig", "Hull", "Upright", "View", "box_of", "hull_of", "view_of"]
 
 _PIECE_SHARE = 0.02
 """How large a piece of the foreground must be, of the largest, to belong to the part."""
@@ -26,6 +26,9 @@ _FOLDS: dict[Upright, int] = {"reach": 1, "axis": 2, "triangle": 3, "square": 4,
 
 _Float = npt.NDArray[np.float32]
 _Pixel = Annotated[int, Field(le=16_384)]
+Hull = npt.NDArray[np.float64]
+"""(j, 2) x, y of the corners of what a part's outline spans."""
+
 _Pixels = TypeVar("_Pixels", npt.NDArray[np.uint8], npt.NDArray[np.float32])
 
 
@@ -123,18 +126,17 @@ class View:
         return self.size_px[0] / side * depth_m / fx_px
 
 
-def box_of(part: Mask, *, upright: Upright) -> View:
+def box_of(part: Mask, *, upright: Upright, hull: Hull | None = None) -> View:
     """The box around a mask (H, W) that is not empty, along the frame's axes or the part's own.
 
-    Only the largest connected piece counts, with those at least a fiftieth of it: a speck of noise or a
-    small foreign body somewhere on the tray must not pull the view away from the part.
+    `hull` is its `hull_of`, where that is known already.
 
     The part's own axis is found from its convex hull, which hardly changes where depth is missing: it is
     the phase of the hull's complex moment Σ zⁿ, n the order of the symmetry (2: the axis of the largest
     second moment; 4: the sides of a square). Of the n axes it is the one with the largest third moment: the
     side that reaches further, and so weighs less, lies to the right.
     """
-    hull = _hull(part)  # (j, 2)
+    hull = hull_of(part) if hull is None else hull  # (j, 2)
     fold = _FOLDS.get(upright)
     angle_deg = 0.0 if fold is None else math.degrees(_angle(hull, fold))
     radians = math.radians(angle_deg)
@@ -146,8 +148,12 @@ def box_of(part: Mask, *, upright: Upright) -> View:
     return View((float(centre[0]), float(centre[1])), (float(size[0]), float(size[1])), angle_deg)
 
 
-def _hull(part: Mask) -> npt.NDArray[np.float64]:
-    """(j, 2) x, y of the convex hull of the pieces that count."""
+def hull_of(part: Mask) -> Hull:
+    """The convex hull of a mask (H, W) that is not empty.
+
+    Only the largest connected piece counts, with those at least a fiftieth of it: a speck of noise or a
+    small foreign body somewhere on the tray must not pull the view away from the part.
+    """
     pieces = largest_pieces(part, share=_PIECE_SHARE).astype(np.uint8)  # (H, W)
     points = np.asarray(cv2.convexHull(np.asarray(cv2.findNonZero(pieces))))  # (j, 1, 2)
     return points[:, 0, :].astype(np.float64)
@@ -182,8 +188,18 @@ def _like(array: npt.NDArray[np.integer[Any] | np.floating[Any]], image: _Pixels
     return np.asarray(array, dtype=image.dtype)
 
 
-def view_of(config: FramingConfig, width_px: int, height_px: int, part: Mask, angle_deg: float = 0.0) -> View:
+def view_of(
+    config: FramingConfig,
+    width_px: int,
+    height_px: int,
+    part: Mask,
+    angle_deg: float = 0.0,
+    *,
+    hull: Hull | None = None,
+) -> View:
     """The view of a frame that the configuration asks for; `part` (H, W) is the coarse foreground.
+
+    `hull` is its `hull_of`, where that is known already.
 
     A window lies around the middle of the part's box, at its angle plus `angle_deg`. An empty `part`
     gives the frame's middle: whether there is a part is for the caller to ask.
@@ -193,9 +209,9 @@ def view_of(config: FramingConfig, width_px: int, height_px: int, part: Mask, an
         return View((x + (w - 1) / 2, y + (h - 1) / 2), (w, h), angle_deg)
     if config.mode == "part" and config.window_px is not None:
         size = (float(config.window_px), float(config.window_px))
-        if not bool(part.any()):
+        if hull is None and not bool(part.any()):
             return View(((width_px - 1) / 2, (height_px - 1) / 2), size, angle_deg)
-        box = box_of(part, upright=config.upright)
+        box = box_of(part, upright=config.upright, hull=hull)
         return View(box.centre_px, size, box.angle_deg + angle_deg)
     side = float(max(width_px, height_px))
     whole = (side, side) if config.fit == "letterbox" else (float(width_px), float(height_px))

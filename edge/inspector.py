@@ -14,7 +14,8 @@ from edge.bundle import ANOMALY_MAP, Bundle
 from edge.depth import Mask
 from edge.errors import DepthUnusable, FrameError, GpuLost, RunnerError
 from edge.frame import Frame
-from edge.framing import View, box_of
+from edge.framing import View
+from edge.grounds import Grounds
 from edge.inspection import Durations, Inspection, Outcome, Region
 from edge.preprocessing import Prepared, preprocess
 from edge.runtime.runner import Runner
@@ -53,12 +54,14 @@ class Inspector:
     Every frame gets an inspection; nothing that a frame can hold raises. What can't be judged is
     `no_decision`: `stale_frame` (the source said so), `depth_invalid`, `no_part`, `uncalibrated` (score and
     map are there, a threshold is not), `part_exceeds_view` (what was seen is good, but not all was seen).
-    What went wrong is `error`: `runner_failed`, `not_finite`.
+    What went wrong is `error`: `runner_failed`, `not_finite`. `grounds` holds what the trigger has found of
+    a frame, by the same foreground, so that it is not found twice.
     """
 
-    def __init__(self, bundle: Bundle, runner: Runner) -> None:
+    def __init__(self, bundle: Bundle, runner: Runner, grounds: Grounds | None = None) -> None:
         self._bundle = bundle
         self._runner = runner
+        self._grounds = Grounds() if grounds is None else grounds
         self._wanted = bundle.wanted | {"mask"}
 
     def inspect(self, frame: Frame) -> Inspection:
@@ -74,7 +77,12 @@ class Inspector:
         if frame.stale is not None:
             return _undecided(frame, started, "stale_frame", frame.stale)
         try:
-            prepared = preprocess(frame, self._bundle.manifest.preprocessing, self._wanted)
+            prepared = preprocess(
+                frame,
+                self._bundle.manifest.preprocessing,
+                self._wanted,
+                ground=self._grounds.take(frame),
+            )
         except DepthUnusable as error:
             return _undecided(frame, started, "depth_invalid", str(error))
         if not bool(prepared.part.any()):
@@ -155,9 +163,7 @@ class Inspector:
                 "view; one part at a time, inside the view"
             )
         # A fixed view may be meant to show a piece of something long; a window around a part is not.
-        if self._bundle.manifest.preprocessing.framing.mode == "part" and _reaches_edge(
-            prepared.part, frame.depth_m > 0
-        ):
+        if prepared.box is not None and _reaches_edge(prepared.box, frame.depth_m > 0):
             return (
                 "the part reaches the edge of what the camera sees, and may go on beyond it; move it, or the "
                 "camera, so that all of the part is in view"
@@ -214,11 +220,11 @@ def _decide(
     return Outcome.PASS, None, None
 
 
-def _reaches_edge(part: Mask, valid: Mask) -> bool:
-    """Whether the part, (H, W) and not empty, ends where depth ends: at the frame's edge, or a D405's blind
-    strip along it (that of its left side has no depth).
+def _reaches_edge(box: View, valid: Mask) -> bool:
+    """Whether the part, by the box around it, ends where depth does, `valid` (H, W).
+
+    That is at the frame's edge, or a D405's blind strip along it (that of its left side has no depth).
     """
-    box = box_of(part, upright="off")
     for axis in (0, 1):
         seen = np.flatnonzero(valid.mean(axis=axis) > _SEEN_SHARE)  # columns, then rows
         reach = (box.size_px[axis] - 1.0) / 2

@@ -25,7 +25,7 @@ from edge.depth import (
 )
 from edge.errors import DepthUnusable
 from edge.frame import DepthImage, Frame, Intrinsics
-from edge.framing import FramingConfig, View, view_of
+from edge.framing import FramingConfig, View, box_of, hull_of, view_of
 
 __all__ = [
     "TENSORS",
@@ -140,8 +140,9 @@ class Prepared:
 
     `tensors` holds those that were asked for, each with a leading batch axis of 1. `mask` (depth_px,
     depth_px) is the foreground of the view, grown; `part` (H, W) the coarse foreground of the frame, not
-    grown; `lost_share` the part of it that lies outside the view; `part_area_mm2` measured on the plane,
-    which was found as `background` says.
+    grown; `box` is what surrounds it along the frame's axes, where the view is a window about it;
+    `lost_share` the part of it that lies outside the view; `part_area_mm2` measured on the plane, which was
+    found as `background` says.
     """
 
     tensors: dict[str, npt.NDArray[np.generic]]
@@ -153,6 +154,25 @@ class Prepared:
     lost_share: float
     pixel_mm: float
     background: BackgroundKind = "plane"
+    box: View | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ground:
+    """A frame's background, the height over it, `height_m` (H, W), and what stands on it, `part` (H, W)."""
+
+    plane: BackgroundPlane
+    height_m: _Float
+    part: Mask
+
+
+def ground_of(depth_m: DepthImage, intrinsics: Intrinsics, foreground: ForegroundConfig) -> Ground:
+    """What stands on the background of a depth image; raises `DepthUnusable` where that can't be found."""
+    plane, height_m = height_over_background(
+        depth_m, intrinsics, foreground.background, foreground.border_share
+    )  # height_m (H, W)
+    pixel_m = plane.distance_m / intrinsics.fx_px
+    return Ground(plane, height_m, mask_above(height_m, foreground.part_threshold_m, pixel_m, foreground))
 
 
 def tensor_shapes(config: Preprocessing) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -168,23 +188,29 @@ def tensor_shapes(config: Preprocessing) -> dict[str, tuple[str, tuple[int, ...]
 
 
 def preprocess(
-    frame: Frame, config: Preprocessing, wanted: AbstractSet[str], *, angle_deg: float = 0.0
+    frame: Frame,
+    config: Preprocessing,
+    wanted: AbstractSet[str],
+    *,
+    angle_deg: float = 0.0,
+    ground: Ground | None = None,
 ) -> Prepared:
     """The tensors named in `wanted`, of the view that the configuration asks for.
 
-    `angle_deg` turns the view about its middle (training shows a part at many angles). An empty
-    foreground is not an error here: `part` is then empty, and the tensors are those of an empty view.
+    `angle_deg` turns the view about its middle (training shows a part at many angles). `ground` is the
+    `ground_of` of the frame's depth, where that is known; holes that are filled first ask for another. An
+    empty foreground is not an error here: `part` is then empty, and the tensors are those of an empty view.
 
     Raises `DepthUnusable` where the background can't be found, or a part covers no cell of the mask.
     """
     intrinsics, foreground = frame.intrinsics, config.foreground
     depth_m = pass_fill(frame.depth_m, config.hole_passes) if config.hole_passes else frame.depth_m
-    plane, height_m = height_over_background(
-        depth_m, intrinsics, foreground.background, foreground.border_share
-    )  # height_m (H, W)
+    if ground is None or config.hole_passes:
+        ground = ground_of(depth_m, intrinsics, foreground)
+    plane, height_m, part = ground.plane, ground.height_m, ground.part
     pixel_m = plane.distance_m / intrinsics.fx_px
-    part = mask_above(height_m, foreground.part_threshold_m, pixel_m, foreground)  # (H, W)
-    view = view_of(config.framing, frame.width_px, frame.height_px, part, angle_deg)
+    hull = hull_of(part) if config.framing.mode == "part" and bool(part.any()) else None  # (j, 2)
+    view = view_of(config.framing, frame.width_px, frame.height_px, part, angle_deg, hull=hull)
 
     side = config.depth_px
     low = mask_above(height_m, foreground.mask_threshold_m, pixel_m, foreground)  # (H, W)
@@ -222,6 +248,7 @@ def preprocess(
         lost_share=_lost_share(part, view),
         pixel_mm=pixel_m * 1e3,
         background=foreground.background,
+        box=None if hull is None else box_of(part, upright="off", hull=hull),
     )
 
 

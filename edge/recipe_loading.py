@@ -11,6 +11,7 @@ from edge.calibration import CALIBRATION_FILE, parse_calibration, read_sealed_ca
 from edge.clock import Session
 from edge.config import PicturesConfig, RigConfig
 from edge.errors import CalibrationError, RecipeUnfit, RecipeUnknown
+from edge.grounds import Grounds
 from edge.inspection import Inspection
 from edge.inspector import Inspector
 from edge.pictures import pictures_of
@@ -94,7 +95,8 @@ class RecipeLoader:
         """
         bundle, config = verified.bundle, self.config
         check_backend(bundle, config.runtime)
-        trigger = trigger_from_config(verified.config.trigger, bundle.manifest.preprocessing.foreground)
+        grounds, foreground = Grounds(), bundle.manifest.preprocessing.foreground
+        trigger = trigger_from_config(verified.config.trigger, foreground, grounds)
         if config.runtime.backend == "onnx":
             try_stages(bundle)
         runner = runner_for(bundle, config.runtime, progress=progress, cancelled=cancelled)
@@ -112,7 +114,7 @@ class RecipeLoader:
                 closed.set()
 
         model = Model(
-            inspector=Inspector(bundle, runner),
+            inspector=Inspector(bundle, runner, grounds),
             trigger=trigger,
             pictures=_picture_maker(verified.pictures),
             provenance=self._provenance(bundle),

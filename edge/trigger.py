@@ -12,14 +12,14 @@ from typing import ClassVar
 import numpy as np
 from typing_extensions import assert_never
 
-from edge.background import height_over_background
 from edge.depth import fill_holes, largest_pieces
 from edge.errors import DepthUnusable
 from edge.event_trigger import ByCommand, EventTrigger
 from edge.frame import Frame
 from edge.gpio_trigger import ByGpio
+from edge.grounds import Grounds
 from edge.messages import TriggerKind
-from edge.preprocessing import ForegroundConfig, mask_above
+from edge.preprocessing import ForegroundConfig, Ground, ground_of, mask_above
 from edge.trigger_config import (
     CommandTrigger,
     EveryFrameTrigger,
@@ -121,16 +121,20 @@ class PartPresent(Trigger):
 
     kind = TriggerKind.PART_PRESENT
 
-    def __init__(self, config: PartPresentTrigger, foreground: ForegroundConfig) -> None:
+    def __init__(
+        self, config: PartPresentTrigger, foreground: ForegroundConfig, grounds: Grounds | None = None
+    ) -> None:
         self._config = config
         self._foreground = foreground
+        self._grounds = Grounds() if grounds is None else grounds
         self._armed = True
         self._still = 0
         self._last: _Lie | None = None
 
     def due(self, frame: Frame) -> bool:
         try:
-            lie = self._measure(frame)
+            ground = ground_of(frame.depth_m, frame.intrinsics, self._foreground)
+            lie = self._measure(frame, ground)
         except DepthUnusable:
             self._still, self._last = 0, None  # what it did meanwhile nobody saw
             raise
@@ -151,15 +155,13 @@ class PartPresent(Trigger):
         if self._still < self._config.still_frames:
             return False
         self._armed = False
+        self._grounds.keep(frame, ground)
         return True
 
-    def _measure(self, frame: Frame) -> _Lie:
-        plane, height_m = height_over_background(
-            frame.depth_m, frame.intrinsics, self._foreground.background, self._foreground.border_share
-        )  # height_m (H, W)
-        pixel_mm = plane.distance_m / frame.intrinsics.fx_px * 1e3
+    def _measure(self, frame: Frame, ground: Ground) -> _Lie:
+        height_m, part = ground.height_m, ground.part  # (H, W)
+        pixel_mm = ground.plane.distance_m / frame.intrinsics.fx_px * 1e3
         limit_m = self._foreground.part_threshold_m
-        part = mask_above(height_m, limit_m, pixel_mm * 1e-3, self._foreground)  # (H, W)
         if not bool(part.any()):
             return _Lie(0.0, 0.0, 0.0, 0.0)
         low = mask_above(height_m, limit_m / 2, pixel_mm * 1e-3, self._foreground)  # (H, W)
@@ -175,8 +177,12 @@ class PartPresent(Trigger):
         return _Lie(int(part.sum()) * pixel_mm**2, total * pixel_mm**2, x_px * pixel_mm, y_px * pixel_mm)
 
 
-def trigger_from_config(config: TriggerConfig, foreground: ForegroundConfig) -> Trigger | EventTrigger:
+def trigger_from_config(
+    config: TriggerConfig, foreground: ForegroundConfig, grounds: Grounds | None = None
+) -> Trigger | EventTrigger:
     """The trigger that the rig's configuration asks for; `foreground` is that of the bundle.
+
+    What it finds of the frames that it lets through it leaves in `grounds`.
 
     Raises `TriggerError` where it asks for GPIO, and the extra `gpio` is not installed.
     """
@@ -185,7 +191,7 @@ def trigger_from_config(config: TriggerConfig, foreground: ForegroundConfig) -> 
     if isinstance(config, IntervalTrigger):
         return Interval(config)
     if isinstance(config, PartPresentTrigger):
-        return PartPresent(config, foreground)
+        return PartPresent(config, foreground, grounds)
     if isinstance(config, CommandTrigger):
         return ByCommand(timeout_s=config.timeout_s, lead_s=config.lead_ms / 1e3)
     if isinstance(config, GpioTrigger):

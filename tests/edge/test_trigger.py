@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edge.config import EveryFrameTrigger, IntervalTrigger, PartPresentTrigger
 from edge.errors import DepthUnusable
 from edge.frame import Frame
-from edge.preprocessing import ForegroundConfig
+from edge.preprocessing import ForegroundConfig, ground_of
 from edge.simulation.dataset import frame_from_shot
 from edge.simulation.noise import DepthNoise, quantise_depth
 from edge.simulation.rig import RigScene
@@ -180,7 +180,8 @@ def test_a_part_half_in_view_neither_starts_nor_ends_one(line: Line, trigger: Tr
 
 def area_of(frame: Frame) -> float:
     """What the trigger itself measures, mm²."""
-    return PartPresent(CONFIG, FOREGROUND)._measure(frame).area_mm2
+    ground = ground_of(frame.depth_m, frame.intrinsics, FOREGROUND)
+    return PartPresent(CONFIG, FOREGROUND)._measure(frame, ground).area_mm2
 
 
 def test_the_area_is_that_of_the_part_on_the_plane() -> None:
