@@ -44,7 +44,7 @@ class Limits:
     sharpness: float = 0.6
     fill: float = 0.6
     clipped: float = 0.02
-    part_height_m: float = 0.005
+    part_height_m: float = 0.004
 
 
 def worries_about(

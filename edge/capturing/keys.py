@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -88,7 +89,8 @@ class Keyboard:
     ) -> None:
         before, self._before = self._before, None
         if before is not None:
-            termios.tcsetattr(self._fd, termios.TCSANOW, before)
+            with contextlib.suppress(termios.error):  # its window was closed
+                termios.tcsetattr(self._fd, termios.TCSANOW, before)
 
     def pressed(self, wait_s: float = 0.0) -> list[Press]:
         """What was pressed since the last call; waits for the first press, at most `wait_s`."""

@@ -11,7 +11,7 @@ _STYLE = """
 :root { color-scheme: dark; }
 body { margin: 0; background: #14161a; color: #e6e6e6; font: 16px/1.45 system-ui, sans-serif; }
 main { display: flex; flex-wrap: wrap; gap: 1.5rem; padding: 1rem; align-items: flex-start; }
-img { flex: 3 1 32rem; max-width: 100%; min-width: 0; background: #000; }
+img { flex: 3 1 32rem; max-width: 100%; min-width: 0; max-height: calc(100vh - 2rem); object-fit: contain; }
 section { flex: 1 1 20rem; min-width: 0; }
 h1 { font-size: 1rem; font-weight: 600; margin: 0 0 .5rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; margin: 0; }

@@ -62,7 +62,7 @@ def plane_lines(plane: BackgroundPlane) -> Iterator[tuple[str, str]]:
     yield "tilt", f"{plane.tilt_deg:.1f}°" + (f": {turn}" if turn else ", level")
 
 
-def bar(share: float, cells: int = 20) -> str:
+def bar(share: float, cells: int = 12) -> str:
     """A bar of text, full at 1."""
     full = round(min(max(share, 0.0), 1.0) * cells)
     return "█" * full + "░" * (cells - full)

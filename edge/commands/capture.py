@@ -92,7 +92,7 @@ def capture(
     ] = None,
     part_height_mm: Annotated[
         float, typer.Option(min=0.1, max=500, help="What stands higher above the tray is the part.")
-    ] = 5.0,
+    ] = 4.0,
     min_fill: Annotated[
         float, typer.Option(min=0, max=1, help="The least share of the part that must have depth.")
     ] = 0.6,
@@ -155,6 +155,8 @@ def capture(
             return
         if out is None:
             raise typer.BadParameter("--out is missing: the folder of this lot, such as captures/plate/lot-1")
+        if GOOD in (bad or ()):
+            raise typer.BadParameter("--bad good: a defect can't be called good; use --good")
         _check(asked)
         folder = CaptureFolder(out)
         folder.check()
@@ -170,8 +172,6 @@ def _check(asked: _Asked) -> None:
             check_label(label)
         except CaptureError as error:
             raise typer.BadParameter(f"--bad {error}") from error
-    if GOOD in asked.labels[1:] or asked.labels.count(GOOD) > 1:
-        raise typer.BadParameter("--bad good: a defect can't be called good; use --good")
     if asked.every_s is not None and asked.when is not None:
         raise typer.BadParameter("--every and --when don't go together; give one of them")
     if asked.serial is not None and asked.ask_serial:
