@@ -217,7 +217,7 @@ class Terminal:
     def __init__(self, folder: Path, *arguments: object) -> None:
         self._master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 150, 0, 0))
-        command = [sys.executable, "-m", "edge.commands.capture", "--rig", "rig.yaml", "--out", "lot"]
+        command = [sys.executable, "-m", "edge.commands.capture", "--rig", "rig.yaml"]
         self.process = subprocess.Popen(
             [*command, *map(str, arguments)],
             stdin=slave,
@@ -278,7 +278,7 @@ def terminal(folder: Path, *arguments: object) -> Iterator[Terminal]:
 class TestByKey:
     def test_a_person_takes_takes_back_and_ends(self, tmp_path: Path) -> None:
         rig(tmp_path)
-        with terminal(tmp_path, "--good", "--bad", "dent", "--view", 0) as shown:
+        with terminal(tmp_path, "--out", "lot", "--good", "--bad", "dent", "--view", 0) as shown:
             url = shown.until("/\r\n").split()[-1]
             shown.until("of the part has depth")
             with urllib.request.urlopen(url + "live.jpg", timeout=30) as answer:
@@ -314,7 +314,7 @@ class TestByKey:
             ).exit_code
             == 0
         )
-        with terminal(tmp_path, "--good", "--ask-serial") as shown:
+        with terminal(tmp_path, "--out", "lot", "--good", "--ask-serial") as shown:
             shown.until("nearly the same as good/000")
             shown.press("\r")
             shown.until("scan or type the part's serial first")
@@ -332,7 +332,7 @@ class TestByKey:
 
     def test_interrupted_it_says_what_is_kept_and_leaves_the_terminal_as_it_was(self, tmp_path: Path) -> None:
         rig(tmp_path)
-        with terminal(tmp_path, "--good") as shown:
+        with terminal(tmp_path, "--out", "lot", "--good") as shown:
             shown.until("of the part has depth")
             shown.press(" ")
             shown.until("000.rgb.png")
@@ -341,6 +341,31 @@ class TestByKey:
         assert code == 130
         assert "1 good; 1 kept in this run" in rest
         assert rest.rstrip().endswith("\x1b[?25h")  # the cursor is back
+
+
+class TestLevelling:
+    def test_the_camera_is_levelled_before_the_tray_is_learnt(self, tmp_path: Path) -> None:
+        rig(tmp_path, "{source: simulated, product: plate, seed: 31, empty_share: 1}")
+        with terminal(tmp_path, "--tray", "--frames", 5) as shown:
+            shown.until("turn the camera by")
+            shown.until("level the camera and clear the tray, then press space")
+            shown.press(" ")
+            code, rest = shown.end()
+        assert code == 0, rest
+        assert "edge-state/tray.yaml: the empty tray of simulated-plate-31" in rest
+        assert read_tray(tmp_path / "edge-state" / "tray.yaml").frames == 5
+
+    def test_a_part_on_it_is_told_and_the_person_may_try_again(self, tmp_path: Path) -> None:
+        rig(tmp_path, "{source: simulated, product: plate, seed: 31, defective_share: 0}")
+        with terminal(tmp_path, "--tray", "--frames", 5) as shown:
+            shown.until("press space")
+            shown.press(" ")
+            shown.until("the tray is not empty")
+            shown.until("press space")
+            shown.press("q")
+            code, _ = shown.end()
+        assert code == 130
+        assert not (tmp_path / "edge-state").exists()
 
 
 def test_keys_are_what_they_say() -> None:
