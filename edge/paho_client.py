@@ -25,7 +25,13 @@ _log = logging.getLogger(__name__)
 Protocol = Literal["5", "3.1.1"]
 
 _WILL_DELAY_S = 2  # a connection that comes back sooner does not flap
-_SESSION_EXPIRY_S = 10  # must outlast the will's delay, or the broker sends the will at once
+_SESSION_EXPIRY_S = 86_400
+"""How long the broker is to know us after a loss.
+
+A session that is gone looks like a broker that lost what it had, and the last minute of verdicts is sent
+again: it must outlast a restart, engines that are built, a switch that is replaced, a night. One without
+a subscription costs a broker next to nothing. (And the will's delay, or the broker sends the will at once.)
+"""
 
 
 def new_client(

@@ -128,6 +128,7 @@ def test_the_session_outlives_the_delay_of_the_will() -> None:
     assert will_properties[0] == WILL_DELAY
     delay_s, expiry_s = (int.from_bytes(p[1:5], "big") for p in (will_properties, properties))
     assert 0 < delay_s < expiry_s
+    assert expiry_s >= 8 * 3600, "a rig that was off for a shift would send its last verdicts again"
     assert flags & 0b10 == 0, "a clean start would end the session that is to be taken up again"
 
 
