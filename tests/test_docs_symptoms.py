@@ -6,12 +6,14 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from edge import errors
 from edge.reasons import reason_of
 from edge.scene.health import SceneReason
+from edge.score_messages import ScoreWarning
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "symptoms.md").read_text(encoding="utf-8")
@@ -55,6 +57,6 @@ def test_every_reason_of_the_camera_is_explained() -> None:
     assert reasons - KNOWN - NOT_SAID == set()
 
 
-@pytest.mark.parametrize("reason", [reason.value for reason in SceneReason])
-def test_every_warning_of_the_scene_is_explained(reason: str) -> None:
+@pytest.mark.parametrize("reason", [*(reason.value for reason in SceneReason), *get_args(ScoreWarning)])
+def test_every_warning_of_scene_and_scores_is_explained(reason: str) -> None:
     assert reason in KNOWN
