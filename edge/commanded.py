@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 
@@ -48,6 +49,7 @@ class Commanded:
         memory: RecipeMemory,
         remembered: Remembered | None = None,
         progress: BuildProgress | None = None,
+        carrying: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.keeper = RecipeKeeper(
             loader,
@@ -58,6 +60,7 @@ class Commanded:
             remembered=remembered,
             on_state=self._publish,
             progress=progress,
+            carrying=carrying,
         )
         handlers = rig_handlers(self.keeper, _no_file if path is None else reloading(path, session))
         self._orders = MqttOrders(loader.config.broker, loader.config.rig, session, handlers)

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from edge.camera.source import FrameSource
@@ -191,6 +192,10 @@ class Daemon:
         the rig then goes on as it was. The model that is not used any more is closed.
         """
         return self._capture.exchange(model)
+
+    def carrying(self) -> AbstractContextManager[None]:
+        """For other threads of the rig: whatever is raised within ends the daemon, which then raises it."""
+        return self._course.carrying()
 
     @property
     def provenance(self) -> Provenance:

@@ -103,6 +103,7 @@ def run_rig(
             memory=memory,
             remembered=remembered,
             progress=news,
+            carrying=daemon.carrying,
         )
         if on_ready is not None:
             on_ready(daemon)

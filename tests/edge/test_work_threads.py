@@ -505,6 +505,13 @@ class TestEnd:
         assert {verdict["part_id"] for verdict in kept} >= {"P0"}
         assert kept[0]["outcome"] == "pass"
 
+    def test_a_mistake_of_another_thread_of_the_rig_ends_the_daemon(self) -> None:
+        running = Running(Live(), model_of(trigger=Due()), LIVE)
+        with running.daemon.carrying():
+            raise RuntimeError("the recipes' thread")
+        assert running.ended() == []
+        assert str(running.failure) == "the recipes' thread"
+
     def test_a_thread_that_hangs_ends_the_daemon_with_the_stacks_of_all(
         self, capfd: pytest.CaptureFixture[str]
     ) -> None:
