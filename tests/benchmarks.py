@@ -24,10 +24,11 @@ def main(  # noqa: PLR0917  # typer calls it
     ] = 20,
     burst: Annotated[int, typer.Option(min=1, help="calls per turn, of which the fastest counts")] = 2,
     inspections: Annotated[int, typer.Option(min=1, help="how many the memory is watched over")] = 1000,
+    triggers: Annotated[int, typer.Option(min=1, help="how many are timed on their way")] = 300,
     bank: Annotated[bool, typer.Option(help="measure a memory bank of random rows, too")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout, and nothing else")] = False,
 ) -> None:
-    """Measure one inspection: its model, its steps, its memory."""
+    """Measure one inspection: its model, its steps, the daemon around it, its memory."""
     notes = Console(stderr=True)
     result = measure(
         "demo" if bundle is None else bundle.name,
@@ -35,6 +36,7 @@ def main(  # noqa: PLR0917  # typer calls it
         rounds=rounds,
         burst=burst,
         inspections=inspections,
+        triggers=triggers,
         bank=bank,
         progress=notes.log,
     )

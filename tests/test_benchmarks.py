@@ -35,7 +35,18 @@ def golden() -> list[dict[str, Array]]:
 @pytest.fixture(scope="module")
 def result() -> Result:
     """One small run of the benchmark's command."""
-    options = ["--json", "--rounds", "2", "--burst", "1", "--inspections", "3", "--no-bank"]
+    options = [
+        "--json",
+        "--rounds",
+        "2",
+        "--burst",
+        "1",
+        "--inspections",
+        "3",
+        "--triggers",
+        "4",
+        "--no-bank",
+    ]
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.benchmarks", *options],
         cwd=ROOT,
@@ -56,6 +67,11 @@ def test_the_command_gives_every_figure(result: Result) -> None:
     for median, low, high in figures:
         assert 0 < low <= median <= high
     memory = result.memory
+    daemon = result.daemon
+    assert daemon.triggers == 4
+    assert list(daemon.trigger_ms) == ["capture", "depth", "inference", "commit", "total"]
+    for step in daemon.trigger_ms.values():
+        assert 0 < step.p50_ms <= step.p99_ms
     assert 10 < memory.before_mb < memory.warm_mb <= memory.peak_mb
     assert memory.end_mb <= memory.peak_mb
 
@@ -76,9 +92,10 @@ def test_its_keys_are_documented(result: Result) -> None:
 
 
 def test_the_tables_say_what_was_found(result: Result) -> None:
-    ratios, times, memory = tables(result)
-    assert ratios.row_count == 5 * len(result.bundles)
+    ratios, times, triggers, memory = tables(result)
+    assert ratios.row_count == 5 * len(result.bundles) + 3
     assert times.row_count > 10
+    assert triggers.row_count == 5
     assert memory.row_count == 4
 
 

@@ -17,6 +17,7 @@ from edge.preprocessing import preprocess
 from edge.runtime.onnx import OnnxRunner
 from edge.runtime.runner import Array
 from tests.bench.bundles import bundle_with_int8_heads, random_bank
+from tests.bench.daemon import daemon_times
 from tests.bench.frames import simulated_frames
 from tests.bench.graphs import bare_bound, bare_chain, bare_fused, bare_stage
 from tests.bench.inspecting import inspection_works, step_works
@@ -27,6 +28,8 @@ from tests.bench.timing import in_turn, median_of, ratio_of
 __all__ = ["measure"]
 
 _FRAMES = 8
+_CYCLES = 10
+"""Of the daemon in one turn."""
 
 
 def measure(
@@ -36,6 +39,7 @@ def measure(
     rounds: int,
     burst: int,
     inspections: int,
+    triggers: int,
     bank: bool,
     progress: Callable[[str], None],
 ) -> Result:
@@ -54,6 +58,8 @@ def measure(
             found[label] = _bundle_times(one, frames, folder / f"{label}-int8", rounds, burst)
     progress("steps of an inspection")
     inspection = _inspection_times(bundle, frames[0], rounds, burst)
+    progress(f"the daemon, running freely and by {triggers} triggers")
+    daemon = daemon_times(path, rounds=rounds, cycles=_CYCLES, triggers=triggers)
     progress(f"memory over {inspections} inspections")
     return Result(
         machine=_machine(),
@@ -62,6 +68,7 @@ def measure(
         bars=dict(BARS),
         bundles=found,
         inspection=inspection,
+        daemon=daemon,
         memory=memory_of(path, inspections),
     )
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 
+from tests.bench.daemon import DaemonTimes
 from tests.bench.memory import Memory
 from tests.bench.timing import Interval
 
 __all__ = ["BARS", "BundleTimes", "InspectionTimes", "Machine", "Result", "tables"]
 
-BARS: Mapping[str, float] = {"chained_to_fused": 1.05, "runner_to_bare": 1.03}
+BARS: Mapping[str, float] = {"chained_to_fused": 1.05, "runner_to_bare": 1.03, "cycle_to_model": 1.10}
 """The most that a ratio may be."""
 
 
@@ -70,11 +71,12 @@ class Result(_Found):
     bars: dict[str, float]
     bundles: dict[str, BundleTimes]
     inspection: InspectionTimes
+    daemon: DaemonTimes
     memory: Memory
 
 
 def tables(result: Result) -> list[Table]:
-    """The result as tables for people: ratios with their bars, times, memory."""
+    """The result as tables for people: ratios with their bars, times, triggers, memory."""
     machine = result.machine
     title = (
         f"{machine.processor}, {machine.cores} cores, load {machine.load_average:.1f}, "
@@ -97,11 +99,23 @@ def tables(result: Result) -> list[Table]:
             times.add_row(f"{bundle}: {_words(name)}", *_cells(getattr(found, name), 2))
         for name, interval in found.stages_ms.items():
             times.add_row(f"{bundle}: stage {name}", *_cells(interval, 2))
+    daemon = result.daemon
+    for name in ("cycle_to_model", "cpu_cycle_to_model", "cpu_cycle_to_inspection"):
+        interval = getattr(daemon, name)
+        ratios.add_row(
+            f"daemon: {_words(name)}", *_cells(interval, 3), _judged(interval, result.bars.get(name))
+        )
+    times.add_row("daemon: cpu cycle", *_cells(daemon.cpu_cycle_ms, 2))
     inspection = result.inspection
     for name in ("inspection_ms", "preprocessing_ms", "model_ms", "heatmap_ms", "overlay_ms"):
         times.add_row(_words(name), *_cells(getattr(inspection, name), 2))
     for name, interval in inspection.steps_ms.items():
         times.add_row(f"  {_words(name)}", *_cells(interval, 2))
+    triggers = Table("trigger → verdict on the disk", title=f"{daemon.triggers} triggers by command")
+    for column in ("p50 ms", "p99 ms"):
+        triggers.add_column(column, justify="right")
+    for name, step in daemon.trigger_ms.items():
+        triggers.add_row(name, f"{step.p50_ms:.2f}", f"{step.p99_ms:.2f}")
     memory = Table("resident memory", title=f"{result.memory.inspections} inspections")
     memory.add_column("MB", justify="right")
     for label, value in (
@@ -111,7 +125,7 @@ def tables(result: Result) -> list[Table]:
         ("highest", result.memory.peak_mb),
     ):
         memory.add_row(label, f"{value:.0f}")
-    return [ratios, times, memory]
+    return [ratios, times, triggers, memory]
 
 
 def _table(title: str, *columns: str) -> Table:
