@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from edge.capturing.concerns import Concern, Worry
 from edge.capturing.events import HeldBack
@@ -141,8 +141,10 @@ def test_it_is_a_page(view: LiveView, tmp_path: Path) -> None:
             page.on("console", lambda message: complaints.append(message.text))
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.goto(view.url)
-            page.wait_for_function("document.getElementById('picture').naturalWidth === 320", timeout=60_000)
-            page.wait_for_function("document.querySelectorAll('#figures dt').length === 6", timeout=60_000)
+            # Not by wait_for_function: it evaluates text within the page, which the page forbids.
+            expect(page.locator("#figures dt")).to_have_count(6, timeout=60_000)
+            while page.locator("#picture").evaluate("picture => picture.naturalWidth") != 320:
+                page.wait_for_timeout(20)
             assert page.locator("#worries p").inner_text() == NASTY
             assert page.locator("img").count() == 1
             page.screenshot(path=tmp_path / "page.png")
