@@ -23,7 +23,7 @@ class Bar:
     overall: float
 
 
-LONG = Bar(warm_up=10_000, steady=24.0, overall=96.0)
+LONG = Bar(warm_up=10_000, steady=30.0, overall=96.0)
 """After what is kept of the last parts is full, and SQLite's cache.
 
 The smallest thing that Python can leak with each inspection and that says anything (a float, an int, an empty
