@@ -64,7 +64,6 @@ class Courier:
         self._newest = -1
         self._may_wait = True
         self._acknowledged = 0
-        self._refused = 0
         self._reasons: deque[str] = deque(maxlen=_REASONS_KEPT)
 
     # From any thread.
@@ -114,11 +113,6 @@ class Courier:
             reasons=tuple(self._reasons),
         )
 
-    @property
-    def refused(self) -> int:
-        """How often the broker refused a verdict since the start; any thread may ask."""
-        return self._refused
-
     def _go_on(self) -> None:
         if self._to_mark:
             self._acknowledged += self._outbox.acknowledge(self._to_mark)
@@ -156,7 +150,6 @@ class Courier:
             self._to_mark.append(queued)
             self._rest_s = _FIRST_REST_S
             return
-        self._refused += 1
         if event.refusal not in self._reasons:
             self._reasons.append(event.refusal)
         self._resting[event.position] = self._clock_s() + self._rest_s
@@ -164,9 +157,7 @@ class Courier:
 
     def _send(self) -> None:
         room = _WINDOW - len(self._on_the_way)
-        if len(self._resting) >= _RESTING_MAX:
-            return
-        if not self._may_wait or room <= 0:
+        if not self._may_wait or room <= 0 or len(self._resting) >= _RESTING_MAX:
             return
         without = {*self._on_the_way, *self._resting}
         batch = self._outbox.unacknowledged(room, without=without)

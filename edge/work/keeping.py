@@ -21,7 +21,7 @@ _OWED_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class _Owed:
-    """A verdict that the outbox could not take; `trigger_id` where its trigger is in hand there."""
+    """A verdict for the outbox; `trigger_id` where its trigger is in hand there."""
 
     verdict: Verdict
     trigger_id: str | None
@@ -60,14 +60,7 @@ class Keeping:
 
     def keep(self, trigger_id: str, verdict: Verdict) -> None:
         """Commit a verdict, and reject the part if it says so; raises `OutboxError`."""
-        try:
-            if trigger_id in self._in_hand:
-                self._outbox.finish(trigger_id, verdict)
-            else:
-                self._outbox.commit(verdict)
-        except TriggerKnown:
-            # It has its verdict: what failed the last time had been written after all.
-            _log.warning("trigger %s has its verdict already", trigger_id)
+        self._write(_Owed(verdict, trigger_id if trigger_id in self._in_hand else None))
         self._in_hand.discard(trigger_id)
         self._rejector.on_verdict(verdict)
         if self._at_work and not self._owed:
@@ -86,22 +79,19 @@ class Keeping:
 
     def finish_interrupted(self, trigger_id: str, verdict: Verdict) -> None:
         """The verdict of a trigger that an earlier start left in hand; its part is gone, nothing moves."""
+        owed = _Owed(verdict, trigger_id)
         try:
-            self._outbox.finish(trigger_id, verdict)
+            self._write(owed)
         except OutboxError as error:
             self._say(error)
-            self._owed.append(_Owed(verdict, trigger_id))
+            self._owed.append(owed)
 
     def tend(self) -> bool:
         """Try again what is owed, and keep the outbox's limits; whether something was committed."""
         committed = False
         try:
             while self._owed:
-                owed = self._owed[0]
-                if owed.trigger_id is None:
-                    self._outbox.commit(owed.verdict)
-                else:
-                    self._outbox.finish(owed.trigger_id, owed.verdict)
+                self._write(self._owed[0])
                 self._owed.popleft()
                 committed = True
             self._outbox.maintain()
@@ -112,10 +102,15 @@ class Keeping:
             self._rejector.ready()
         return committed
 
-    @property
-    def owed(self) -> int:
-        """How many verdicts are in memory alone."""
-        return len(self._owed)
+    def _write(self, owed: _Owed) -> None:
+        try:
+            if owed.trigger_id is None:
+                self._outbox.commit(owed.verdict)
+            else:
+                self._outbox.finish(owed.trigger_id, owed.verdict)
+        except TriggerKnown:
+            # It has its verdict: what failed the last time had been written after all.
+            _log.warning("trigger %s has its verdict already", owed.trigger_id)
 
     def _say(self, error: OutboxError) -> None:
         if self._said != str(error):
