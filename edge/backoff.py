@@ -14,7 +14,7 @@ _DOUBLINGS_MAX = 64
 class Backoff:
     """Waits that double from `first_s` to `last_s`, each drawn from the upper half of what it may be.
 
-    Jitter keeps rigs that lost power together from coming back in step on one hub.
+    Jitter keeps what lost its power, or its broker, together from coming back in step.
     """
 
     first_s: float

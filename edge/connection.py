@@ -23,6 +23,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.reasoncodes import ReasonCode
 from pydantic import SecretStr
 
+from edge.backoff import Backoff
 from edge.config import BrokerConfig
 from edge.connection_events import Answered, Event, Heard, Lost, Published, Stop, Subscribed, listen
 from edge.errors import BrokerRefused, BrokerUnreachable
@@ -34,7 +35,7 @@ __all__ = ["BrokerConnection", "ConnectionStatus"]
 
 _log = logging.getLogger(__name__)
 
-_FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.5, 30.0
+_BACKOFF = Backoff(0.5, 30.0)
 _STEADY_AFTER_S = 10.0  # a connection that lasted so long starts the back-off anew
 _UNSUPPORTED_PROTOCOL_VERSION = 132
 _SUSPICIOUS_LOSSES = 3
@@ -321,9 +322,8 @@ class BrokerConnection:
         steady = self._phase is _Phase.CONNECTED and time.monotonic() - self._connected_at >= _STEADY_AFTER_S
         self._retire()
         self._failures = 1 if steady else self._failures + 1
-        ceiling = min(_LAST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(self._failures - 1, 10))
-        # Jitter keeps fifty rigs from coming back at once after the broker restarts.
-        backoff_s = random.uniform(ceiling / 2, ceiling)
+        # Its jitter keeps fifty rigs from coming back at once after the broker restarts.
+        backoff_s = _BACKOFF.delay_s(self._failures - 1, random.random())
         text = f"{self._where()}: {why}"
         _log.warning("%s; next try in %.1f s", text, backoff_s)
         self._status = replace(

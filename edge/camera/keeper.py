@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edge.camera.backoff import Backoff
+from edge.backoff import Backoff
 from edge.camera.config import CareConfig
 from edge.camera.driver import Driver, DriverThread
 from edge.camera.events import CameraEvent, CameraEventKind

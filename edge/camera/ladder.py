@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from edge.camera.backoff import Backoff
+from edge.backoff import Backoff
 from edge.errors import EdgeError
 
 __all__ = ["SETTLED_S", "Ladder", "Step"]

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable
 
+from edge.backoff import Backoff
 from edge.camera.source import FrameSource
 from edge.errors import CameraError, EdgeError
 from edge.messages import MachineStateName
@@ -35,13 +36,14 @@ class Reopening:
 
     def until_open(self, error: EdgeError) -> bool:
         """Whether it is open again; False where it was not worth waiting any longer."""
-        ceiling_s = self._settings.first_backoff_s
+        backoff = Backoff(self._settings.first_backoff_s, self._settings.last_backoff_s)
         self._say(error)
+        attempt = 0
         while True:
             self._source.close()
-            delay_s = random.uniform(ceiling_s / 2, ceiling_s)
+            delay_s = backoff.delay_s(attempt, random.random())
             _log.error("%s; opening it again in %.1f s", error, delay_s)
-            ceiling_s = min(self._settings.last_backoff_s, 2 * ceiling_s)
+            attempt += 1
             if not self._wait(delay_s):
                 return False
             try:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.camera.backoff import Backoff
+from edge.backoff import Backoff
 from edge.camera.ladder import SETTLED_S, Ladder, Step
 from edge.camera.watch import FrameWatch
 from edge.errors import CameraLost
