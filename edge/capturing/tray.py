@@ -14,7 +14,7 @@ from edge.clock import utc_now
 from edge.errors import CameraAway, CameraError, CameraStalled, FrameError, SceneError
 from edge.frame import Frame
 from edge.scene.look import look_at
-from edge.scene.tray import Tray, learn_tray, write_tray
+from edge.scene.tray import Tray, learn_tray, told_of, write_tray
 from edge.sealed import write_atomically
 
 __all__ = ["TrayLearner", "replace_tray"]
@@ -140,16 +140,11 @@ def replace_tray(tray: Tray, path: Path) -> Path | None:
 
     Raises `SceneError`.
     """
-    try:
+    copy = None
+    with told_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        copy = None
         if path.exists():
             copy = path.with_name(f"{path.stem}-until-{tray.learnt_utc:%Y%m%dT%H%M%SZ}{path.suffix}")
             write_atomically(copy, path.read_bytes())
-    except OSError as error:
-        raise SceneError(
-            f"{path}: the tray can't be written ({error.strerror}); see to the folder, its rights and the "
-            "disk"
-        ) from error
     write_tray(tray, path)
     return copy

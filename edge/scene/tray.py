@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,9 +15,10 @@ from pydantic import AwareDatetime, Field, model_validator
 from typing_extensions import Self
 
 from edge.background import height_over_background
+from edge.captures import IntrinsicsInfo
 from edge.depth import BackgroundPlane
 from edge.errors import BundleError, DepthUnusable, FileChanged, SceneError
-from edge.frame import DepthImage, Frame, Intrinsics
+from edge.frame import DepthImage, Frame
 from edge.preprocessing import ForegroundConfig, mask_above
 from edge.scene.figures import LightFigures, PlaneFigures, SceneFigures, SceneModel, median_of
 from edge.scene.look import COLUMNS, ROWS, Look, look_at
@@ -24,7 +26,7 @@ from edge.scene.tilt import tilt_of
 from edge.sealed import plain_data, read_sealed, seal, write_atomically
 from edge.version import __version__
 
-__all__ = ["LEAST_FRAMES", "Tray", "TrayIntrinsics", "learn_tray", "read_tray", "write_tray"]
+__all__ = ["LEAST_FRAMES", "Tray", "learn_tray", "read_tray", "told_of", "write_tray"]
 
 LEAST_FRAMES = 5
 """Fewer have no median to speak of; 30 are a second of a D405."""
@@ -33,30 +35,6 @@ _LEAST_FILL = 0.3
 _AGAIN = "learn the tray again (edge-capture --tray)"
 
 _Unit = Annotated[float, Field(ge=0, le=1)]
-
-
-class TrayIntrinsics(SceneModel):
-    """Of the camera by which the tray was learnt, pixels."""
-
-    width_px: int = Field(ge=1)
-    height_px: int = Field(ge=1)
-    fx_px: float = Field(gt=0)
-    fy_px: float = Field(gt=0)
-    cx_px: float
-    cy_px: float
-
-    @classmethod
-    def of(cls, intrinsics: Intrinsics) -> Self:
-        """The same as a model."""
-        i = intrinsics
-        return cls(
-            width_px=i.width_px,
-            height_px=i.height_px,
-            fx_px=i.fx_px,
-            fy_px=i.fy_px,
-            cx_px=i.cx_px,
-            cy_px=i.cy_px,
-        )
 
 
 class Tray(SceneModel):
@@ -73,7 +51,7 @@ class Tray(SceneModel):
     software_version: str
     frames: int = Field(ge=LEAST_FRAMES)
     camera: str
-    intrinsics: TrayIntrinsics
+    intrinsics: IntrinsicsInfo
     depth_unit_m: float = Field(gt=0)
     plane_inverse_m: tuple[float, float, float]
     plane: PlaneFigures
@@ -209,7 +187,7 @@ def _tray(
         software_version=__version__,
         frames=len(frames),
         camera=first.source,
-        intrinsics=TrayIntrinsics.of(first.intrinsics),
+        intrinsics=IntrinsicsInfo.of(first.intrinsics),
         depth_unit_m=first.depth_unit_m,
         plane_inverse_m=plane.inverse_m,
         plane=PlaneFigures(
@@ -237,8 +215,15 @@ def write_tray(tray: Tray, path: Path) -> None:
     text = yaml.safe_dump(
         tray.model_dump(mode="json"), sort_keys=False, allow_unicode=True, default_flow_style=None
     )
-    try:
+    with told_of(path):
         write_atomically(path, seal(text).encode())
+
+
+@contextmanager
+def told_of(path: Path) -> Iterator[None]:
+    """Whatever the disk refuses within is a `SceneError` that names the tray's file."""
+    try:
+        yield
     except OSError as error:
         raise SceneError(
             f"{path}: the tray can't be written ({error.strerror}); see to the folder, its rights and the "

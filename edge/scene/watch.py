@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from edge.captures import IntrinsicsInfo
 from edge.clock import utc_now
 from edge.depth import BackgroundPlane, fit_background_plane
 from edge.errors import DepthUnusable, SceneError
@@ -20,7 +21,7 @@ from edge.scene.figures import SceneFigures, median_of
 from edge.scene.health import SceneDrift, SceneHealth, SceneReason, SceneWarning
 from edge.scene.look import look_at
 from edge.scene.tilt import turning
-from edge.scene.tray import Tray, TrayIntrinsics, read_tray
+from edge.scene.tray import Tray, read_tray
 
 __all__ = ["SceneWatch", "watch_from_file"]
 
@@ -121,7 +122,7 @@ class SceneWatch:
                 f"{_AGAIN}"
             )
             return Excess(SceneReason.OTHER_CAMERA, float("inf"), detail)
-        now = TrayIntrinsics.of(frame.intrinsics)
+        now = IntrinsicsInfo.of(frame.intrinsics)
         if now != tray.intrinsics:
             was = tray.intrinsics
             detail = (
