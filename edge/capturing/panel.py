@@ -2,49 +2,30 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
-from typing_extensions import Self
 
 from edge.capturing.events import Event, HeldBack, Kept, Summary, Undone
 from edge.capturing.showing import Shown
+from edge.terminal import LiveDrawing
 
 __all__ = ["TerminalPanel", "sentence"]
 
 
-class TerminalPanel:
+class TerminalPanel(LiveDrawing):
     """A context manager: the panel is live as long as it lasts.
 
     With `bell` the terminal rings for each capture: who lays parts down does not look at it.
     """
 
     def __init__(self, console: Console, *, title: str, bell: bool = False, lines: bool = True) -> None:
-        self._console = console
+        super().__init__(console, per_second=8)
         self._title = title
         self._bell = bell
         self._lines = lines
         self._shown: Shown | None = None
-        self._live = (
-            Live(console=console, get_renderable=self._render, refresh_per_second=8)
-            if console.is_terminal
-            else None
-        )
-
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def show(self, shown: Shown) -> None:
         """Into the panel, when it is drawn next."""
@@ -62,7 +43,7 @@ class TerminalPanel:
         """A line that stays, of no event."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def _render(self) -> RenderableType:
+    def render(self) -> RenderableType:
         shown = self._shown
         if shown is None:
             return Panel(Text("waiting for the first frame …"), title=self._title, title_align="left")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
-from typing_extensions import Self
 
 from edge.commands.common import OUTCOME_STYLES
 from edge.demo.gathering import PartResult
 from edge.demo.summary import Found, Summary
+from edge.terminal import LiveDrawing
 
 __all__ = ["TerminalView", "show_summary"]
 
@@ -24,40 +22,24 @@ _FEWEST_ROWS = 5
 _HEAD = ("part", "truth", "verdict", "score", "threshold", "ms")
 
 
-class TerminalView:
+class TerminalView(LiveDrawing):
     """Shows each verdict beside the truth. A context manager: the table is live as long as it lasts."""
 
     def __init__(self, console: Console, parts: int) -> None:
-        self._console = console
+        super().__init__(console, per_second=5)
         self._rows: deque[PartResult] = deque(maxlen=max(_FEWEST_ROWS, console.height - _ROOM_FOR_THE_REST))
         self._agree = self._count = 0
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         )
         self._task = self._progress.add_task("starting", total=parts)
-        self._live = (
-            Live(console=console, get_renderable=self._render, refresh_per_second=5)
-            if console.is_terminal
-            else None
-        )
-
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def started(self, broker: str, address: str) -> None:
         """Say where the broker listens."""
         self._console.print(
             f"{broker} listens on {address}; edge-daemon starts with a simulated camera", highlight=False
         )
-        if self._live is None:
+        if not self.is_live:
             self._console.print(_plain(_HEAD, ""), highlight=False)
 
     def verdict(self, result: PartResult) -> None:
@@ -68,11 +50,11 @@ class TerminalView:
         self._progress.update(
             self._task, advance=1, description=f"{self._agree} of {self._count} agree with the truth"
         )
-        if self._live is None:
+        if not self.is_live:
             line = _plain(_cells(result), "" if result.agrees else "<- disagrees")
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _render(self) -> RenderableType:
+    def render(self) -> RenderableType:
         table = Table()
         for name in ("part", "truth", "verdict"):
             table.add_column(name)
