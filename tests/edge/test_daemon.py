@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from edge.broker import LocalBroker, find_mosquitto
-from edge.clock import Session, utc_now
+from edge.clock import utc_now
 from edge.config import BrokerConfig, PicturesConfig
 from edge.daemon import Daemon, DaemonSettings, Model, RunSummary
 from edge.errors import (
@@ -56,22 +56,12 @@ from edge.testing import (
 )
 from edge.topics import RigIdentity
 from edge.trigger import EveryFrame, Trigger
-from edge.verdict import Provenance
 from edge.work.model import FrameInspector, PictureMaker
+from tests.provenance import PROVENANCE
 
 PATIENCE_S = 60
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 RIG = RigIdentity(enterprise="acme", site="dresden", area="assembly", line="line-3", cell="cell-2")
-PROVENANCE = Provenance(
-    session=Session(epoch=5, boot_id="boot", software_version="0"),
-    product="plate",
-    method="ast",
-    model_sha256="a" * 64,
-    calibration_id="c1",
-    threshold_provisional=True,
-    job_id=None,
-    is_simulated=True,
-)
 QUICK = DaemonSettings(
     frame_timeout_s=1.0,
     max_frame_age_s=1e6,

@@ -11,7 +11,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from edge.clock import Session
 from edge.daemon import Daemon, DaemonSettings, Model
 from edge.errors import FrameError, GpuLost, RunnerError
 from edge.event_trigger import ByCommand, EventTrigger
@@ -21,20 +20,10 @@ from edge.inspector import PreparedPart
 from edge.messages import TriggerKind, Verdict
 from edge.testing import RecordingPublisher, ReplayCamera, ScratchOutbox, ScriptedInspector, flat_frame
 from edge.trigger import EveryFrame, Trigger
-from edge.verdict import Provenance
 from edge.work.job import Job
 from edge.work.passing import Finding
+from tests.provenance import PROVENANCE
 
-PROVENANCE = Provenance(
-    session=Session(epoch=5, boot_id="boot", software_version="0"),
-    product="plate",
-    method="ast",
-    model_sha256="a" * 64,
-    calibration_id="c1",
-    threshold_provisional=True,
-    job_id=None,
-    is_simulated=True,
-)
 MISTAKES = (RunnerError("a stage fails"), FrameError("no"), GpuLost("gone"), ZeroDivisionError("a mistake"))
 
 

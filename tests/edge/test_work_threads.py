@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from edge.camera.source import FrameSource, SourceHealth
-from edge.clock import Session
 from edge.daemon import Daemon, DaemonSettings, Model
 from edge.errors import (
     BrokerUnreachable,
@@ -39,21 +38,11 @@ from edge.outbox_records import StoredVerdict
 from edge.systemd import Notifier
 from edge.testing import RecordingPublisher, ReplayCamera, ScratchOutbox, ScriptedInspector, flat_frame
 from edge.trigger import EveryFrame, Trigger
-from edge.verdict import Provenance
 from edge.work.handover import Handover
 from edge.work.pulse import Pulse
+from tests.provenance import PROVENANCE
 
 PATIENCE_S = 300
-PROVENANCE = Provenance(
-    session=Session(epoch=5, boot_id="boot", software_version="0"),
-    product="plate",
-    method="ast",
-    model_sha256="a" * 64,
-    calibration_id="c1",
-    threshold_provisional=True,
-    job_id=None,
-    is_simulated=True,
-)
 SETTINGS = DaemonSettings(
     flush_timeout_s=0,
     health_interval_s=60,

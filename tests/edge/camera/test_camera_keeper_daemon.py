@@ -10,26 +10,15 @@ import pytest
 
 from edge.camera.config import CareConfig
 from edge.camera.keeper import CameraKeeper
-from edge.clock import Session
 from edge.daemon import Daemon, DaemonSettings, Model
 from edge.frame import Frame
 from edge.inspector import PreparedPart
 from edge.testing import Fault, FaultyCamera, RecordingPublisher, ScratchOutbox, ScriptedInspector
 from edge.trigger import EveryFrame
-from edge.verdict import Provenance
 from tests.edge.camera.pushed import PushedCamera
+from tests.provenance import PROVENANCE
 
 PATIENCE_S = 60
-PROVENANCE = Provenance(
-    session=Session(epoch=5, boot_id="boot", software_version="0"),
-    product="plate",
-    method="ast",
-    model_sha256="a" * 64,
-    calibration_id="c1",
-    threshold_provisional=True,
-    job_id=None,
-    is_simulated=True,
-)
 
 
 def wait_until(true: Callable[[], bool]) -> None:

@@ -12,7 +12,6 @@ import pytest
 from edge.bundle import load_bundle
 from edge.camera.config import SimulatedCamera
 from edge.camera.simulated import SimulatedSource
-from edge.clock import Session
 from edge.config import load_rig_config
 from edge.daemon import Daemon, DaemonSettings, Model
 from edge.demo.rig import packaged_bundle
@@ -28,20 +27,10 @@ from edge.scene.watch import SceneWatch, watch_from_file
 from edge.simulation import RigScene
 from edge.testing import FakeRunner, RecordingPublisher, ScratchOutbox
 from edge.trigger import EveryFrame
-from edge.verdict import Provenance
 from tests.edge.scene.scenes import AS_LEARNT, simulated_tray
+from tests.provenance import PROVENANCE
 
 PARTS = 4
-PROVENANCE = Provenance(
-    session=Session(epoch=5, boot_id="boot", software_version="0"),
-    product="plate",
-    method="msd",
-    model_sha256="a" * 64,
-    calibration_id="c1",
-    threshold_provisional=True,
-    job_id=None,
-    is_simulated=True,
-)
 
 
 def run(light: float, watch: SceneWatch) -> RecordingPublisher:
