@@ -358,7 +358,7 @@ class BrokerConnection:
         ):
             message = self._queue.take()
             if message.packet_bytes() > self._max_packet and message.smaller is not None:
-                message = replace(message, payload=message.smaller, smaller=None)
+                message = replace(message, payload=message.smaller(), smaller=None)
             if message.packet_bytes() > self._max_packet:
                 size = message.packet_bytes()
                 text = f"{size} bytes on {message.topic}; at most {self._max_packet} can go out"

@@ -5,6 +5,7 @@ Verdicts have a connection of their own, so that no picture can stand in their w
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import threading
@@ -20,11 +21,12 @@ from edge.messages import (
     Health,
     MachineState,
     Message,
+    PictureInfo,
     Verdict,
 )
 from edge.outbox_records import StoredVerdict
 from edge.outgoing import Delivery, DeliveryResult, Outgoing, QueueLimit
-from edge.publisher import Deliveries, Picture, picture_info
+from edge.publisher import Deliveries, Picture
 from edge.topics import RigIdentity, Topics
 
 __all__ = ["MqttPublisher"]
@@ -85,7 +87,7 @@ class MqttPublisher:
     def publish_verdict(self, verdict: StoredVerdict, *, newest: bool) -> None:
         with self._lock:
             self._on_the_way.add(verdict.position)
-        smaller = _without_regions(verdict.payload)
+        smaller = functools.partial(_without_regions, verdict.payload)  # rarely needed
         properties = (
             ("result_id", verdict.result_id),
             ("epoch", str(verdict.epoch)),
@@ -117,8 +119,7 @@ class MqttPublisher:
             )
         )
 
-    def publish_picture(self, picture: Picture, verdict: Verdict) -> None:
-        info = picture_info(picture, verdict)
+    def publish_picture(self, picture: Picture, info: PictureInfo) -> None:
         kind = picture.kind.value
         properties = tuple(
             (name, str(value))
@@ -130,7 +131,7 @@ class MqttPublisher:
             picture.data,
             0,
             True,
-            key=f"{kind} {verdict.result_id}",
+            key=f"{kind} {info.result_id}",
             expiry_s=_PICTURE_EXPIRY_S,
             content_type=picture.encoding if "/" in picture.encoding else "application/octet-stream",
             user_properties=properties,
@@ -142,7 +143,7 @@ class MqttPublisher:
                 info.to_json(),
                 info.qos,
                 info.retained,
-                key=f"{kind} info {verdict.result_id}",
+                key=f"{kind} info {info.result_id}",
                 expiry_s=_PICTURE_EXPIRY_S,
             )
         )

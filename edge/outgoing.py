@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -16,7 +16,7 @@ class Outgoing:
     """A message on its way out.
 
     `key`: a newer message of the same key takes the place of one that still waits, so one that must not
-    be lost has a key of its own. `smaller` is sent where `payload` is more than the broker takes.
+    be lost has a key of its own. What `smaller` gives is sent where `payload` is more than the broker takes.
     `correlation` is what a request gave for its answer to be known by (MQTT 5).
     """
 
@@ -25,7 +25,7 @@ class Outgoing:
     qos: Literal[0, 1]
     retain: bool
     key: str
-    smaller: bytes | None = None
+    smaller: Callable[[], bytes] | None = None
     expiry_s: int | None = None
     content_type: str = "application/json"
     user_properties: tuple[tuple[str, str], ...] = ()

@@ -75,8 +75,8 @@ class Publisher(Protocol):
         Whoever sends keeps the number that is on its way small; the rest waits in the outbox.
         """
 
-    def publish_picture(self, picture: Picture, verdict: Verdict) -> None:
-        """Send a picture that belongs to `verdict`, at most once; it never delays a verdict."""
+    def publish_picture(self, picture: Picture, info: PictureInfo) -> None:
+        """Send a picture with its JSON twin, at most once; it never delays a verdict."""
 
     def publish_health(self, health: Health) -> None:
         """Send the rig's health; a newer one takes the place of one that still waits."""

@@ -8,7 +8,7 @@ from edge.clock import Session
 from edge.config import BrokerConfig
 from edge.messages import Verdict
 from edge.mqtt import MqttPublisher
-from edge.publisher import DeliveryReport
+from edge.publisher import DeliveryReport, Picture, picture_info
 from edge.testing import ScratchOutbox
 from edge.topics import RigIdentity
 from edge.work.delivering import Courier
@@ -34,6 +34,9 @@ class Outboxed:
         self._outbox.commit(verdict)
         self._courier.committed()
         self._courier.step()
+
+    def publish_picture(self, picture: Picture, verdict: Verdict) -> None:
+        self._publisher.publish_picture(picture, picture_info(picture, verdict))
 
     def flush(self, timeout_s: float) -> DeliveryReport:
         return self._courier.flush(timeout_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edge.errors import BrokerError
-from edge.messages import BrokerHealth, Health, MachineState, Verdict
+from edge.messages import BrokerHealth, Health, MachineState, PictureInfo, Verdict
 from edge.outbox_records import StoredVerdict
 from edge.publisher import Deliveries, Picture
 
@@ -28,7 +28,7 @@ class RecordingPublisher:
         self._refuse = refuse
         self._start_error = start_error
         self.verdicts: list[Verdict] = []
-        self.pictures: list[tuple[Picture, Verdict]] = []
+        self.pictures: list[tuple[Picture, PictureInfo]] = []
         self.healths: list[Health] = []
         self.machine_states: list[MachineState] = []
         self.deliveries: Deliveries | None = None
@@ -49,8 +49,8 @@ class RecordingPublisher:
         elif self._acknowledge(published):
             self.deliveries.delivered(verdict.position, None)
 
-    def publish_picture(self, picture: Picture, verdict: Verdict) -> None:
-        self.pictures.append((picture, verdict))
+    def publish_picture(self, picture: Picture, info: PictureInfo) -> None:
+        self.pictures.append((picture, info))
 
     def publish_health(self, health: Health) -> None:
         self.healths.append(health)

@@ -11,7 +11,7 @@ from edge.clock import Session, utc_now
 from edge.errors import FrameError, OutboxError
 from edge.health import Tally
 from edge.inspection import Inspection
-from edge.messages import MachineState, MachineStateName, TriggerKind, Verdict
+from edge.messages import MachineState, MachineStateName, PictureInfo, TriggerKind, Verdict
 from edge.outbox import Outbox
 from edge.outbox_records import TriggerInHand
 from edge.publisher import DeliveryReport, Picture, Publisher, picture_info
@@ -223,17 +223,18 @@ class Publication:
     def _show(self, job: Job, inspection: Inspection, verdict: Verdict) -> None:
         try:
             for picture in job.model.pictures(inspection):
-                self._keep_picture(picture, verdict)
-                self._publisher.publish_picture(picture, verdict)
+                info = picture_info(picture, verdict)
+                self._keep_picture(picture, info)
+                self._publisher.publish_picture(picture, info)
         except FrameError as error:
             frame = inspection.frame
             _log.error("frame %d of %s has no picture: %s", frame.seq, frame.source, error)
 
-    def _keep_picture(self, picture: Picture, verdict: Verdict) -> None:
+    def _keep_picture(self, picture: Picture, info: PictureInfo) -> None:
         try:
-            self._outbox.add_picture(picture_info(picture, verdict), picture.data)
+            self._outbox.add_picture(info, picture.data)
         except OutboxError as error:
-            _log.error("the %s of verdict %d is not kept: %s", picture.kind.value, verdict.seq, error)
+            _log.error("the %s of verdict %d is not kept: %s", info.kind.value, info.seq, error)
 
 
 class PublishingWorker(Consumer[Begun | Finding | Said]):
