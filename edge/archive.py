@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from edge.bundle import UNLISTED_FILES, Bundle, load_bundle
 from edge.bundle_files import MAX_FILE_BYTES, stays_inside
+from edge.disk import sync_folder
 from edge.errors import ArchiveInvalid, BundleError, FileTooLarge, PathEscapes, ZipBomb
 from edge.signature import PublicKey
 
@@ -114,7 +115,7 @@ def unpack_bundle(
             bundle = load_bundle(draft, trusted_keys)
             _sync_folders(draft)
             draft.rename(into)
-            _sync(into.parent)
+            sync_folder(into.parent)
     return replace(bundle, path=into)
 
 
@@ -303,15 +304,7 @@ def _written(path: Path) -> Iterator[None]:
 
 def _sync_folders(folder: Path) -> None:
     for path in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
-        _sync(path)
-
-
-def _sync(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+        sync_folder(path)
 
 
 def _open_no_wait(path: str, flags: int) -> int:

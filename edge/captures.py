@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from edge.camera.depth_integers import depth_m_from_z16, z16_from_depth_m
 from edge.camera.sample import Sample, image_size, read_image
+from edge.disk import sync_folder
 from edge.errors import CaptureError, FrameError
 from edge.frame import DepthImage, Frame, Intrinsics
 from edge.sealed import write_atomically
@@ -162,7 +162,7 @@ def write_capture_info(folder: Path, info: CaptureInfo) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.encode())
-        _sync(folder)
+        sync_folder(folder)
     except OSError as error:
         raise CaptureError(f"{path}: can't be written ({error.strerror})") from error
 
@@ -207,7 +207,7 @@ def write_capture(
     try:
         if not group.exists():
             group.mkdir()
-            _sync(folder)
+            sync_folder(folder)
         number = _next_number(group)
         _write_files(group, dict(_files(number, images, note)))
     except OSError as error:
@@ -238,20 +238,11 @@ def _write_files(group: Path, files: dict[str, bytes]) -> None:
     try:
         for name, data in files.items():
             write_atomically(group / name, data)
-        _sync(group)
+        sync_folder(group)
     except OSError:
         for name in files:
             (group / name).unlink(missing_ok=True)
         raise
-
-
-def _sync(folder: Path) -> None:
-    """Bring the names of its files to disk, which syncing the files does not; raises `OSError`."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_note(sample: Sample) -> CaptureNote | None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from edge.disk import is_no_space
 from edge.errors import ConfigError
-from edge.outbox_space import is_no_space
 from edge.sealed import write_atomically
 from edge.version import __version__
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edge.clock import boot_id, utc_now
+from edge.disk import sync_folder
 from edge.errors import OutboxDamaged, OutboxForeign, OutboxFull, OutboxUnwritable
-from edge.outbox_space import free_bytes, sync_folder
+from edge.outbox_space import free_bytes
 
 __all__ = [
     "APPLICATION_ID",

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.disk import is_no_space
 from edge.errors import OutboxError, OutboxUnwritable
 from edge.inspection import Outcome
 from edge.messages import PictureInfo, PictureKind
 from edge.outbox_database import Database
-from edge.outbox_space import free_bytes, is_no_space
+from edge.outbox_space import free_bytes
 
 __all__ = ["PictureStore", "acknowledge_pictures", "requeue_pictures"]
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 import os
 import shutil
 from pathlib import Path
 
+from edge.disk import is_no_space, lock_file
 from edge.errors import OutboxInUse, OutboxUnwritable
 
-__all__ = ["Ballast", "free_bytes", "is_no_space", "lock_folder", "sync_folder"]
+__all__ = ["Ballast", "free_bytes", "lock_folder"]
 
 _log = logging.getLogger(__name__)
 
@@ -85,35 +84,17 @@ def free_bytes(folder: Path) -> int:
         raise OutboxUnwritable(f"{folder}: can't be looked at ({error.strerror}); check the disk") from error
 
 
-def is_no_space(error: OSError) -> bool:
-    """Whether it says that there is no room: on the disk, or in a quota."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names of its files to disk, which syncing the files does not; raises `OSError`."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def lock_folder(folder: Path) -> int:
     """A lock on the folder, made where it is missing; it ends with the process, however that ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "outbox.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise OutboxUnwritable(
-            f"{folder}: can't be used ({error.strerror}); check the disk and the folder's rights"
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock_file(folder / "outbox.lock")
     except BlockingIOError as error:
-        os.close(handle)
         raise OutboxInUse(
             f"{folder}: another process has this outbox open; stop it, or give each rig a daemon.state_dir "
             "of its own"
         ) from error
-    return handle
+    except OSError as error:
+        raise OutboxUnwritable(
+            f"{folder}: can't be used ({error.strerror}); check the disk and the folder's rights"
+        ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 from datetime import datetime, timezone
@@ -18,9 +17,9 @@ from edge.captures import (
     write_capture,
     write_capture_info,
 )
+from edge.disk import is_no_space, lock_file, sync_folder
 from edge.errors import CaptureError
 from edge.frame import Frame
-from edge.outbox_space import sync_folder
 
 __all__ = ["TORN", "UNDONE", "CaptureFolder"]
 
@@ -33,7 +32,6 @@ TORN = ".torn"
 _LOCK = ".capture.lock"
 _FILE = re.compile(r"(\d+)\.(?:rgb\.png|depth\.png|mask\.png|note\.json)")
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class CaptureFolder:
@@ -100,7 +98,8 @@ class CaptureFolder:
         try:
             sample = write_capture(self.path, label, frame, note=note)
         except CaptureError as error:
-            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_ROOM:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and (is_no_space(cause) or cause.errno == errno.EFBIG):
                 raise CaptureError(
                     f"{error}; the {self._count} captures of before are whole: free some space and run the "
                     "same command again, it goes on"
@@ -126,19 +125,12 @@ class CaptureFolder:
             os.close(lock)
 
     def _locked(self) -> int:
-        """flock(2): it ends with the process, however that ends."""
-        handle = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock_file(self.path / _LOCK)
         except BlockingIOError as error:
-            os.close(handle)
             raise CaptureError(
                 f"{self.path}: another edge-capture writes into it; end that one, or name another folder"
             ) from error
-        except OSError:
-            os.close(handle)
-            raise
-        return handle
 
     def _tidy(self) -> None:
         """Nobody else writes here: what is not whole now never will be."""

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -24,6 +23,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from edge.camera.sample import Sample
+from edge.disk import lock_file
 from edge.errors import DatasetError, TrainingError
 from edge.sealed import file_sha256, write_atomically
 from edge.version import __version__
@@ -118,14 +118,13 @@ def _locked(out: Path) -> Iterator[None]:
     lock = out / _LOCK_FILE
     with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            handle = lock_file(lock)
         except BlockingIOError as error:
             raise TrainingError(
                 f"{out}: another process is training into it; wait for it, or choose another folder"
             ) from error
+    try:
         try:
             yield
         finally:
