@@ -15,6 +15,7 @@ from edge.clock import Session
 from edge.errors import ConfigError
 from edge.mqtt_orders import MqttOrders
 from edge.order_messages import RecipeState
+from edge.orders import OrderDesk
 from edge.recipe_loading import LoadedRecipe, RecipeLoader
 from edge.recipe_memory import RecipeMemory, Remembered
 from edge.recipes import RecipeKeeper, Reloaded
@@ -64,6 +65,11 @@ class Commanded:
         )
         handlers = rig_handlers(self.keeper, _no_file if path is None else reloading(path, session))
         self._orders = MqttOrders(loader.config.broker, loader.config.rig, session, handlers)
+
+    @property
+    def desk(self) -> OrderDesk:
+        """Where commands are taken; another door than MQTT brings them to its `ask`."""
+        return self._orders.desk
 
     def __enter__(self) -> Self:
         self.keeper.start()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
@@ -16,16 +16,14 @@ from pydantic import ValidationError
 
 from edge.clock import Session, clock_synced, utc_now
 from edge.errors import EdgeError
+from edge.letters import DASHBOARD, MAX_ORDER_BYTES, Letter, mistakes_of, shown, texts_of
 from edge.order_messages import Answer, Order
 from edge.reasons import reason_of
 from edge.topics import Topics
 
-__all__ = ["MAX_ORDER_BYTES", "Handler", "Letter", "OrderDesk", "Reply", "Respond", "handler"]
+__all__ = ["Handler", "Letter", "OrderDesk", "Reply", "Respond", "handler"]
 
 _log = logging.getLogger(__name__)
-
-MAX_ORDER_BYTES = 16 * 1024
-"""A hundred times what a command needs."""
 
 _VALID_S = 5.0
 """How old a command may be: a part does not wait longer under the camera, nor a person at the button."""
@@ -33,23 +31,8 @@ _VALID_S = 5.0
 _REMEMBERED = 4096
 _REMEMBERED_S = 3600.0
 _DETAIL_MAX_CHARACTERS = 500
-_MISTAKES_NAMED = 5
-_ECHO_MAX_CHARACTERS = 128
 
 _Order = TypeVar("_Order", bound=Order)
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A message on a command's topic, as it came; `expiry_s`, `response_topic`, `correlation` by MQTT 5."""
-
-    command: str
-    payload: bytes
-    retained: bool = False
-    received_ns: int = field(default_factory=time.monotonic_ns)
-    expiry_s: int | None = None
-    response_topic: str | None = None
-    correlation: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +67,27 @@ def handler(order: type[_Order], carry_out: Callable[[_Order, Letter, Respond], 
 
 @dataclass(frozen=True, slots=True)
 class _Address:
-    """Where an answer goes, and what it names."""
+    """Where an answer goes, and what it names; with `answered` not to the topic, but there."""
 
     command: str
     topic: str
     correlation: bytes | None
     request_id: str | None = None
     issued_by: str | None = None
+    answered: Callable[[Answer], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A command that was taken up: when, and its answer once there is one."""
+    """A command that was taken up: when, and its answer once there is one.
+
+    `others` asked for the same meanwhile, and are told as well.
+    """
 
     taken_ns: int
     address: _Address
     answer: Answer | None = None
+    others: tuple[_Address, ...] = ()
 
 
 Send = Callable[[Answer, str, bytes | None], None]
@@ -109,8 +97,8 @@ Send = Callable[[Answer, str, bytes | None], None]
 class OrderDesk:
     """Takes letters, one at a time, and sends one answer to each, now or later; it never raises.
 
-    No answer gets one that was retained (it would come again with each connection), nor a repeat of a
-    command that is still being carried out. A repeat of one that has been answered gets the same answer.
+    No answer gets one that was retained (it would come again with each connection), nor a repeat over MQTT of
+    a command that is still being carried out. A repeat of one that has been answered gets the same answer.
     """
 
     def __init__(
@@ -129,15 +117,30 @@ class OrderDesk:
         self._send = send
         self._now = now
         self._synced = synced
+        self._receiving = threading.Lock()
         self._lock = threading.Lock()
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
         self._closed = False
 
     def receive(self, letter: Letter) -> None:
-        """Carry a command out, or begin to; one thread calls this."""
+        """Carry a command out, or begin to; from any thread."""
+        with self._receiving:
+            self._receive(letter)
+
+    def ask(self, command: str, payload: bytes, *, client: str = DASHBOARD) -> Future[Answer]:
+        """A command from within the rig, as of its web page; from any thread. The future has its answer.
+
+        `payload` is the same JSON as over MQTT. Nothing goes to the broker, which need not be there.
+        """
+        future: Future[Answer] = Future()
+        future.set_running_or_notify_cancel()  # from here on nobody can take it back
+        self.receive(Letter(command, payload, client=client, answered=future.set_result))
+        return future
+
+    def _receive(self, letter: Letter) -> None:
         if letter.retained:
             _log.warning("a retained command on cmd/%s is ignored; publish commands without retain, and "
-                         "clear it with an empty retained message", _shown(letter.command))  # fmt: skip
+                         "clear it with an empty retained message", shown(letter.command))  # fmt: skip
             return
         address = self._address_of(letter)
         order = self._read(letter, address)
@@ -155,7 +158,7 @@ class OrderDesk:
             )
             return
         key = (order.issued_by, order.request_id)
-        if self._is_repeat(key):
+        if self._is_repeat(key, address):
             return
         stale = self._stale(order, letter)
         if stale is not None:
@@ -175,15 +178,16 @@ class OrderDesk:
 
     def _address_of(self, letter: Letter) -> _Address:
         """As far as a letter says it, were it damaged ever so much."""
-        said = _fields(letter.payload)
+        said = texts_of(letter.payload)
         reply_to = said.get("reply_to") or letter.response_topic
         known = reply_to is not None and self._topics.is_response(reply_to)
         return _Address(
-            command=_shown(letter.command),
+            command=shown(letter.command),
             topic=reply_to if reply_to is not None and known else self._topics.response("unaddressed"),
             correlation=letter.correlation,
             request_id=said.get("request_id"),
             issued_by=said.get("issued_by"),
+            answered=letter.answered,
         )
 
     def _read(self, letter: Letter, address: _Address) -> Order | Reply:
@@ -196,7 +200,7 @@ class OrderDesk:
         try:
             order: Order = found.order.model_validate_json(letter.payload)
         except ValidationError as error:
-            return _refused("malformed", _mistakes(error))
+            return _refused("malformed", mistakes_of(error))
         return order
 
     def _stale(self, order: Order, letter: Letter) -> Reply | None:
@@ -218,15 +222,18 @@ class OrderDesk:
 
     # -- from order to answer ----------------------------------------------------------------------
 
-    def _is_repeat(self, key: tuple[str, str]) -> bool:
+    def _is_repeat(self, key: tuple[str, str], address: _Address) -> bool:
         """Whether it was taken up before; what was answered is answered again."""
         with self._lock:
             entry = self._entries.get(key)
+            if entry is not None and entry.answer is None and address.answered is not None:
+                self._entries[key] = replace(entry, others=(*entry.others, address))
         if entry is None:
             return False
         _log.info("command %s of %s came again; it is not executed twice", key[1], key[0])
         if entry.answer is not None:
-            self._send(entry.answer, entry.address.topic, entry.address.correlation)
+            by_mqtt = entry.address.answered is None and address.answered is None
+            self._deliver(entry.answer, entry.address if by_mqtt else address)
         return True
 
     def _carry_out(self, order: Order, letter: Letter, address: _Address, key: tuple[str, str]) -> None:
@@ -251,8 +258,10 @@ class OrderDesk:
             if entry is None or entry.answer is not None:
                 return
             answer = self._answer_of(entry.address, reply)
-            self._entries[key] = _Entry(entry.taken_ns, entry.address, answer)
+            self._entries[key] = replace(entry, answer=answer, others=())
         self._send_answer(answer, entry.address)
+        for address in entry.others:
+            self._deliver(answer, address)
 
     def _answer(self, address: _Address, reply: Reply) -> None:
         """The answer to what is not taken up."""
@@ -279,7 +288,13 @@ class OrderDesk:
         if answer.status == "refused":
             _log.warning("command %s (%s) of %s is refused: %s (%s)", answer.command, answer.request_id,
                          answer.issued_by, answer.reason, answer.detail)  # fmt: skip
-        self._send(answer, address.topic, address.correlation)
+        self._deliver(answer, address)
+
+    def _deliver(self, answer: Answer, address: _Address) -> None:
+        if address.answered is not None:
+            address.answered(answer)
+        else:
+            self._send(answer, address.topic, address.correlation)
 
     def _forget_old(self) -> None:
         """Under the lock: what was answered long ago; what is not answered yet is never forgotten."""
@@ -296,37 +311,3 @@ class OrderDesk:
 
 def _refused(reason: str, detail: str) -> Reply:
     return Reply("refused", reason, detail)
-
-
-def _shown(text: str) -> str:
-    """Text of a stranger, fit for a log and an answer."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:_ECHO_MAX_CHARACTERS])
-
-
-def _fields(payload: bytes) -> dict[str, str]:
-    """The texts that a payload holds, be it a command or not; so that its sender hears what was wrong."""
-    if len(payload) > MAX_ORDER_BYTES:
-        return {}
-    try:
-        data = json.loads(payload)
-    except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested too deeply
-        return {}
-    if not isinstance(data, dict):
-        return {}
-    texts = {name: data.get(name) for name in ("request_id", "issued_by")}
-    said = {name: _shown(text) for name, text in texts.items() if isinstance(text, str)}
-    if isinstance(data.get("reply_to"), str):
-        said["reply_to"] = data["reply_to"]
-    return said
-
-
-def _mistakes(error: ValidationError) -> str:
-    """What is wrong with a payload, without a word of what it holds but its keys."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    named = [f"{_shown('.'.join(map(str, m['loc']))) or 'the payload'}: {m['msg']}" for m in found]
-    rest = f"; and {len(named) - _MISTAKES_NAMED} more" if len(named) > _MISTAKES_NAMED else ""
-    return _shown_whole("; ".join(named[:_MISTAKES_NAMED]) + rest)
-
-
-def _shown_whole(text: str) -> str:
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

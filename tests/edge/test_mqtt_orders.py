@@ -16,9 +16,10 @@ import pytest
 from edge.broker import LocalBroker, find_mosquitto
 from edge.clock import Session
 from edge.config import BrokerConfig
+from edge.letters import MAX_ORDER_BYTES
 from edge.mqtt_orders import MqttOrders
 from edge.order_messages import RecipeState, RunningRecipe, TriggerOrder
-from edge.orders import MAX_ORDER_BYTES, Letter, Reply, Respond, handler
+from edge.orders import Letter, Reply, Respond, handler
 from edge.testing import Heard, Listener
 from edge.topics import RigIdentity, Topics
 from tests.asker import Asker

@@ -6,6 +6,7 @@ import json
 import random
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 
 from edge.clock import Session
 from edge.errors import TriggerRefused
+from edge.letters import MAX_ORDER_BYTES
 from edge.order_messages import ORDERS, Answer, RecipeOrder, ReloadOrder, TriggerOrder
-from edge.orders import MAX_ORDER_BYTES, Letter, OrderDesk, Reply, Respond, handler
+from edge.orders import Letter, OrderDesk, Reply, Respond, handler
 from edge.topics import Topics
 
 NOW = datetime(2030, 1, 31, 12, tzinfo=timezone.utc)
@@ -209,6 +211,56 @@ class TestRepeats:
         desk.give("trigger", order(request_id="4999"))
         assert len(desk.carried_out) == 5001
         assert len(desk.desk._entries) <= 4097
+
+
+class TestFromWithin:
+    """Commands that come from the rig's own page, not over MQTT."""
+
+    def test_the_answer_goes_to_who_asked_alone(self) -> None:
+        desk = Desk()
+        future = desk.desk.ask("trigger", json.dumps(order(request_id="7", issued_by="dashboard")).encode())
+        assert (future.result(0).status, future.result(0).request_id) == ("accepted", "7")
+        assert desk.desk.ask("trigger", b"{}").result(0).reason == "malformed"
+        assert desk.desk.ask("explode", b"{}").result(0).reason == "unknown_command"
+        assert desk.answers == []
+
+    def test_an_answer_may_come_later(self) -> None:
+        desk = Desk()
+        said = json.dumps(order(recipe="gland")).encode()
+        first, again = desk.desk.ask("recipe", said), desk.desk.ask("recipe", said)
+        assert not first.done()
+        assert not again.done()
+        desk.waiting[0](Reply("done", recipe="gland"))
+        later = desk.desk.ask("recipe", said)
+        assert first.result(0) == again.result(0) == later.result(0)
+        assert first.result(0).recipe == "gland"
+        assert len(desk.carried_out) == 1
+        assert desk.answers == []
+
+    def test_a_repeat_by_the_other_door_is_answered_there(self) -> None:
+        desk = Desk()
+        said = order()
+        desk.desk.ask("trigger", json.dumps(said).encode())
+        desk.give("trigger", said)
+        assert desk.said == [("accepted", None)]
+        assert len(desk.carried_out) == 1
+
+    def test_it_is_told_when_the_rig_stops(self) -> None:
+        desk = Desk()
+        open_still = desk.desk.ask("recipe", json.dumps(order(recipe="gland")).encode())
+        desk.desk.close()
+        assert open_still.result(0).reason == "stopping"
+        assert desk.desk.ask("reload", json.dumps(order()).encode()).result(0).reason == "stopping"
+
+    def test_many_may_ask_at_once(self) -> None:
+        desk = Desk()
+        said = [json.dumps(order(request_id=str(number % 50))).encode() for number in range(400)]
+        with ThreadPoolExecutor(8) as pool:
+            answers = [
+                future.result(10) for future in pool.map(lambda one: desk.desk.ask("trigger", one), said)
+            ]
+        assert {answer.status for answer in answers} == {"accepted"}
+        assert sorted(made.request_id for made in desk.carried_out) == sorted(str(n) for n in range(50))
 
 
 def test_an_error_of_the_handler_is_its_reason() -> None:
