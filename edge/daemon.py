@@ -22,6 +22,7 @@ from edge.event_trigger import EventTrigger, Firing
 from edge.health import HealthReporter, Tally
 from edge.inspection import Outcome
 from edge.messages import MachineStateName, TriggerKind, WorkHealth
+from edge.onlookers import Onlooker, Onlookers
 from edge.outbox import Outbox
 from edge.publisher import DeliveryReport, Publisher
 from edge.reject import Rejector
@@ -98,6 +99,7 @@ class Daemon:
         scores: ScoreWatch | None = None,
         settings: DaemonSettings = _PATIENT,
         notifier: Notifier | None = None,
+        onlooker: Onlooker | None = None,
         synced: Callable[[], bool | None] = clock_synced,
     ) -> None:
         self._source = source
@@ -108,6 +110,7 @@ class Daemon:
         self._rejector = rejector or Rejector("none", None, no_decision=False)
         self._settings = settings
         self._notifier = notifier or Notifier("")
+        self._onlooker = onlooker or Onlookers()
         self._synced = synced
         self._course = Course()
         self._pulse = Pulse()
@@ -129,6 +132,7 @@ class Daemon:
             tally=self._tally,
             scores=self._scores,
             notifier=self._notifier,
+            onlooker=self._onlooker,
             synced=synced,
         )
         self._capture = CaptureWorker(
@@ -246,6 +250,7 @@ class Daemon:
             score=self._scores.health,
             outbox=lambda: self._outbox.status,
             reject=lambda: self._rejector.status,
+            onlooker=self._onlooker,
         ):
             for worker in reversed(self._workers):
                 worker.start()

@@ -30,6 +30,7 @@ from edge.messages import (
     Verdict,
     WorkHealth,
 )
+from edge.onlookers import Onlooker, Onlookers
 from edge.outbox_records import OutboxStatus
 from edge.publisher import Publisher
 from edge.reject import RejectStatus
@@ -161,12 +162,14 @@ class HealthReporter:
         score: Callable[[], ScoreHealth | None] = lambda: None,
         outbox: Callable[[], OutboxStatus] | None = None,
         reject: Callable[[], RejectStatus] | None = None,
+        onlooker: Onlooker | None = None,
     ) -> None:
         self._work = work
         self._scene = scene
         self._score = score
         self._outbox = outbox
         self._reject = reject
+        self._onlooker = onlooker or Onlookers()
         self._tally = tally
         self._source = source
         self._publisher = publisher
@@ -236,8 +239,10 @@ class HealthReporter:
         self._publish()  # how it was in the end
 
     def _publish(self) -> None:
+        health = self.now()
+        self._onlooker.on_health(health)
         try:
-            self._publisher.publish_health(self.now())
+            self._publisher.publish_health(health)
         except BrokerError as error:
             # The publishing thread meets the same error with its next verdict, and ends the daemon.
             _log.error("health can't be published: %s", error)

@@ -12,6 +12,7 @@ from edge.errors import FrameError, OutboxError
 from edge.health import Tally
 from edge.inspection import Inspection
 from edge.messages import MachineState, MachineStateName, PictureInfo, TriggerKind, Verdict
+from edge.onlookers import Onlooker
 from edge.outbox import Outbox
 from edge.outbox_records import TriggerInHand
 from edge.publisher import DeliveryReport, Picture, Publisher, picture_info
@@ -51,6 +52,7 @@ class Publication:
         tally: Tally,
         scores: ScoreWatch,
         notifier: Notifier,
+        onlooker: Onlooker,
         synced: Callable[[], bool | None],
     ) -> None:
         self._source = source
@@ -63,6 +65,7 @@ class Publication:
         self._tally = tally
         self._scores = scores
         self._notifier = notifier
+        self._onlooker = onlooker
         self._synced = synced
         self._seq = 0
         self._said: str | None = None
@@ -94,7 +97,7 @@ class Publication:
                 ),
             )
             self._keeping.finish_interrupted(trigger.trigger_id, verdict)
-            self._tally.verdict(verdict)
+            self._tell(verdict)
         self._courier.committed()
 
     def begin(self, job: Job) -> None:
@@ -159,23 +162,27 @@ class Publication:
         else:
             self._keeping.not_at_work(said.detail or said.reason or said.state.value)
         self._notifier.status(f"{said.state.value}{f': {said.detail or said.reason}' if said.reason else ''}")
-        self._publisher.publish_machine_state(
-            MachineState(
-                state=said.state,
-                reason=said.reason,
-                detail=said.detail,
-                creation_time=utc_now(),
-                epoch=self._session.epoch,
-                boot_id=self._session.boot_id,
-            )
+        state = MachineState(
+            state=said.state,
+            reason=said.reason,
+            detail=said.detail,
+            creation_time=utc_now(),
+            epoch=self._session.epoch,
+            boot_id=self._session.boot_id,
         )
+        self._onlooker.on_machine_state(state)
+        self._publisher.publish_machine_state(state)
+
+    def _tell(self, verdict: Verdict) -> None:
+        self._tally.verdict(verdict)
+        self._onlooker.on_verdict(verdict)
 
     def _not_kept(self, finding: Finding, error: OutboxError) -> None:
         """There is no verdict but the one that says so; it waits in memory until it can be kept."""
         job = finding.job
         verdict = error_verdict("not_kept", str(error), self._circumstances(job), frame=job.frame)
         self._keeping.not_kept(job.id, verdict, error)
-        self._tally.verdict(verdict)
+        self._tell(verdict)
 
     def _next_seq(self) -> int:
         seq, self._seq = self._seq, self._seq + 1
@@ -207,7 +214,7 @@ class Publication:
         )
 
     def _count(self, finding: Finding, verdict: Verdict, commit_ms: float) -> None:
-        self._tally.verdict(verdict)
+        self._tell(verdict)
         self._scores.on_verdict(verdict, finding.job.model.good_scores)
         if finding.inspection is None:
             return
@@ -226,6 +233,7 @@ class Publication:
                 info = picture_info(picture, verdict)
                 self._keep_picture(picture, info)
                 self._publisher.publish_picture(picture, info)
+                self._onlooker.on_picture(picture, info)
         except FrameError as error:
             frame = inspection.frame
             _log.error("frame %d of %s has no picture: %s", frame.seq, frame.source, error)
