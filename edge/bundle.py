@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge.bundle_files import MAX_FILE_BYTES, FileSpec, check_file, files_of, read_file, stays_inside
-from edge.calibration import CALIBRATION_FILE, Calibration, parse_calibration, read_sealed_calibration
+from edge.calibration import Calibration
+from edge.calibration_file import CALIBRATION_FILE, parse_calibration, read_sealed_calibration
 from edge.errors import BundleCorrupt, BundleInvalid, FileTooLarge, PathEscapes
 from edge.preprocessing import Preprocessing, tensor_shapes
 from edge.scoring import ScoreSpec

@@ -1,154 +1,134 @@
-"""From the scores of good parts to a threshold, and the file in which it is kept."""
+"""A threshold, how it was found, and on what: what decides whether a score is a pass or a fail."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-import numpy as np
-import numpy.typing as npt
-import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
-from edge.errors import CalibrationError
-from edge.sealed import plain_data, read_sealed, seal, write_atomically
+from edge.region_rules import RegionRules
 
-__all__ = [
-    "CALIBRATION_FILE",
-    "MAX_GOOD_SCORES",
-    "Calibration",
-    "calibrate_by_quantile",
-    "parse_calibration",
-    "quantile_rank",
-    "read_calibration",
-    "read_sealed_calibration",
-    "write_calibration",
-]
-
-CALIBRATION_FILE = "calibration.yaml"
+__all__ = ["MAX_CAPTURES", "MAX_GOOD_SCORES", "Calibration", "Method"]
 
 MAX_GOOD_SCORES = 1000
 """So many scores are kept at most, drawn by chance: YAML is read slowly, and more say little more."""
 
+MAX_CAPTURES = 1000
+"""So many captures are listed at most: a calibration must fit into one sealed file and one message."""
+
+Method = Literal["quantile", "conformal", "conformal_marginal", "cross_conformal", "manual"]
+
+_UNPROMISING: tuple[Method, ...] = ("quantile", "manual")
+
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Calibration(BaseModel):
     """A threshold and how it was found; a score above it fails.
 
-    `good_parts` n were scored that the model was not trained on; `false_reject_rate` is the rate asked
-    for. `provisional` says that this is a plain quantile without a guarantee for the parts of tomorrow.
-    `good_scores`, ascending, are the scores of those parts, or some drawn of them by chance; what the rig's
-    scores are compared with (`edge.score_watch`). None where they are not known.
+    `version` counts the calibrations of this model on this rig; `replaces` is the `calibration_id` of the
+    one before. `good_parts` n were scored that the model was not trained on, `bad_parts` beside them;
+    `captures` are the sha256 of those that it was found on. `good_scores`, ascending, are the scores of the
+    good parts, or some drawn of them by chance; what the rig's scores are compared with
+    (`edge.score_watch`). None where something is not known.
+
+    `method` says what is promised of `false_reject_rate`, the rate that was asked for. `conformal`: with
+    probability `confidence` over the good parts that were scored, a good part of tomorrow is rejected at
+    most so often. `conformal_marginal` and `cross_conformal`: so often on average over such sets of good
+    parts. `quantile` and `manual` (a person's number, with no rate) promise nothing and are `provisional`.
+    `good_rate_interval` is the exact interval (low, high) of the false-reject rate as it was measured.
+
+    Scores above `review_threshold`, up to `threshold`, are for a person to look at. `region_rules` are part
+    of the score.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
-    calibration_id: str = Field(min_length=1)
-    model_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    threshold: float = Field(allow_inf_nan=False)
-    method: Literal["quantile"] = "quantile"
+    schema_version: Literal[2] = 2
+    calibration_id: str = Field(min_length=1, max_length=200)
+    version: int = Field(default=1, ge=1, le=999_999)
+    model_sha256: _Sha256
+    threshold: _Finite
+    review_threshold: _Finite | None = None
+    method: Method = "quantile"
     provisional: bool = True
-    false_reject_rate: float = Field(gt=0, lt=1)
+    false_reject_rate: float | None = Field(default=None, gt=0, lt=1)
+    confidence: float | None = Field(default=None, gt=0, lt=1)
+    good_rate_interval: tuple[_Share, _Share] | None = None
     good_parts: int = Field(ge=1)
+    bad_parts: int | None = Field(default=None, ge=0)
     created_utc: AwareDatetime
+    created_by: str | None = Field(default=None, min_length=1, max_length=200)
+    replaces: str | None = Field(default=None, min_length=1, max_length=200)
+    note: str | None = Field(default=None, max_length=1000)
+    region_rules: RegionRules | None = None
     good_scores: Annotated[tuple[_Finite, ...], Field(max_length=MAX_GOOD_SCORES)] | None = None
+    captures: Annotated[tuple[_Sha256, ...], Field(max_length=MAX_CAPTURES)] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, data: object) -> object:
+        # All that version 2 adds has a default that says "not known", which is what version 1 knew.
+        if isinstance(data, Mapping) and data.get("schema_version") == 1:
+            return {**data, "schema_version": 2}
+        return data
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         scores = self.good_scores
         if scores is not None and len(scores) > self.good_parts:
             raise ValueError(f"{len(scores)} good_scores of {self.good_parts} good_parts; calibrate again")
+        if self.review_threshold is not None and self.review_threshold >= self.threshold:
+            raise ValueError(
+                f"review_threshold {self.review_threshold:g} must lie below threshold {self.threshold:g}: "
+                "what lies between them is looked at by a person"
+            )
+        if self.method in _UNPROMISING and not self.provisional:
+            raise ValueError(f"method {self.method} promises nothing: provisional must be true")
+        if self.false_reject_rate is None and self.method != "manual":
+            raise ValueError(f"false_reject_rate is missing; method {self.method} is about a rate")
+        if (self.confidence is None) is (self.method == "conformal"):
+            raise ValueError(
+                "method conformal needs its confidence, such as 0.95, and no other method has one"
+            )
+        interval = self.good_rate_interval
+        if interval is not None and interval[0] > interval[1]:
+            raise ValueError(f"good_rate_interval {interval} must be low, high")
+        rules = self.region_rules
+        if rules is not None and rules.scales and self.threshold <= 0:
+            raise ValueError(
+                f"threshold {self.threshold:g} must be above 0 where a zone has a threshold of its own: "
+                "the zone's map is scaled by the two"
+            )
         return self
 
+    def by_hand(
+        self,
+        threshold: float,
+        review_threshold: float | None,
+        *,
+        calibration_id: str,
+        changes: Mapping[str, object] | None = None,
+    ) -> Calibration:
+        """The same with a person's number in its place: whatever was promised, was promised of the other one.
 
-def quantile_rank(count: int, false_reject_rate: float) -> int:
-    """Which of `count` good scores, from the smallest (1), is the threshold: ⌈(n + 1)(1 − α)⌉, at most n."""
-    # Less a hair: (n + 1)(1 − α) that is whole on paper must not be rounded up because floats miss it.
-    return min(count, math.ceil((count + 1) * (1.0 - false_reject_rate) - 1e-9))
-
-
-def calibrate_by_quantile(
-    scores: Sequence[float], *, false_reject_rate: float, model_sha256: str, created_utc: datetime
-) -> Calibration:
-    """A provisional threshold: the ⌈(n + 1)(1 − α)⌉-th smallest of n good scores, at most the largest.
-
-    α is `false_reject_rate`, between 0 and 1. Raises `CalibrationError` where it is not, where there is
-    no score, or one is not finite.
-    """
-    if not 0 < false_reject_rate < 1:
-        raise CalibrationError(
-            f"false_reject_rate is {false_reject_rate}; must lie between 0 and 1, such as 0.02 for 2 %"
+        Raises pydantic's `ValidationError`, a `ValueError`.
+        """
+        return Calibration.model_validate(
+            {
+                **self.model_dump(),
+                "threshold": threshold,
+                "review_threshold": review_threshold,
+                "calibration_id": calibration_id,
+                "method": "manual",
+                "provisional": True,
+                "false_reject_rate": None,
+                "confidence": None,
+                "good_rate_interval": None,
+                **(changes or {}),
+            }
         )
-    values = np.sort(np.asarray(scores, dtype=np.float64))
-    if values.size == 0:
-        raise CalibrationError(
-            "no score of a good part to calibrate on; hold some good parts out of training"
-        )
-    broken = int((~np.isfinite(values)).sum())
-    if broken:
-        raise CalibrationError(
-            f"{broken} of {values.size} scores of good parts are NaN or infinite; export the model anew"
-        )
-    return Calibration(
-        calibration_id=f"{created_utc:%Y%m%dT%H%M%SZ}-quantile",
-        model_sha256=model_sha256,
-        threshold=float(values[quantile_rank(values.size, false_reject_rate) - 1]),
-        false_reject_rate=false_reject_rate,
-        good_parts=values.size,
-        created_utc=created_utc,
-        good_scores=_some_of(values),
-    )
-
-
-def _some_of(values: npt.NDArray[np.float64]) -> tuple[float, ...]:
-    if values.size > MAX_GOOD_SCORES:
-        # By chance, and not evenly spaced: a new score must rank among them as it would among all.
-        values = np.sort(np.random.default_rng(0).choice(values, MAX_GOOD_SCORES, replace=False))
-    return tuple(values.tolist())
-
-
-def write_calibration(folder: Path, calibration: Calibration) -> None:
-    """Write the sealed `calibration.yaml` of a bundle, the old one or the new one, whole."""
-    text = yaml.safe_dump(calibration.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    write_atomically(folder / CALIBRATION_FILE, seal(text).encode())
-
-
-def read_calibration(folder: Path, model_sha256: str) -> Calibration | None:
-    """The calibration that lies beside a model, or None where there is none.
-
-    Raises `BundleCorrupt` where the file was changed, `CalibrationError` where it belongs to another model.
-    """
-    sealed = read_sealed_calibration(folder)
-    return None if sealed is None else parse_calibration(sealed[0], folder, model_sha256)
-
-
-def read_sealed_calibration(folder: Path) -> tuple[str, str] | None:
-    """Text and sha256 of the calibration beside a model, None where there is none; raises `BundleCorrupt`."""
-    path = folder / CALIBRATION_FILE
-    # A link that leads nowhere is a calibration that was lost, not one that never was.
-    if not path.exists() and not path.is_symlink():
-        return None
-    return read_sealed(path)
-
-
-def parse_calibration(text: str, folder: Path, model_sha256: str) -> Calibration:
-    """What a calibration's text says of the model; raises `CalibrationError`."""
-    path = folder / CALIBRATION_FILE
-    try:
-        calibration = Calibration.model_validate(plain_data(text))
-    except ValueError as error:  # pydantic's ValidationError is one
-        raise CalibrationError(
-            f"{path}: is not a calibration that this version can read: {error}; calibrate again"
-        ) from error
-    if calibration.model_sha256 != model_sha256:
-        raise CalibrationError(
-            f"{path}: was found for model {calibration.model_sha256[:12]}…, this is {model_sha256[:12]}…; "
-            "scores of two models can't be compared: calibrate this one"
-        )
-    return calibration

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from edge.bundle import Bundle, load_bundle
-from edge.calibration import CALIBRATION_FILE, parse_calibration, read_sealed_calibration
+from edge.calibration_file import CALIBRATION_FILE, parse_calibration, read_sealed_calibration
 from edge.clock import Session
 from edge.config import PicturesConfig, RigConfig
 from edge.errors import CalibrationError, RecipeUnfit, RecipeUnknown
@@ -156,13 +156,20 @@ def _calibrated(name: str, bundle: Bundle, recipe: RecipeConfig) -> Bundle:
             f"recipe {name}: sets a threshold of {recipe.threshold:g} for {bundle.path}, which has no "
             "calibration; calibrate it on good parts of this rig, then overrule what was found"
         )
-    overruled = bundle.calibration.model_copy(
-        update={
-            "threshold": recipe.threshold,
-            "provisional": True,  # whatever guarantee there was, was for the other number
-            "calibration_id": f"{bundle.calibration.calibration_id}+rig",
-        }
-    )
+    found = bundle.calibration
+    review = found.review_threshold
+    try:
+        overruled = found.by_hand(
+            recipe.threshold,
+            # Where all that was to be reviewed fails now, nothing is left of the band.
+            review if review is not None and review < recipe.threshold else None,
+            calibration_id=f"{found.calibration_id}+rig",
+        )
+    except ValueError as error:  # pydantic's ValidationError is one
+        raise CalibrationError(
+            f"recipe {name}: its threshold of {recipe.threshold:g} does not go with the calibration of "
+            f"{bundle.path}: {error}"
+        ) from error
     return replace(bundle, calibration=overruled)
 
 

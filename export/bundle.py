@@ -23,8 +23,9 @@ from edge.bundle import (
     write_manifest,
 )
 from edge.bundle_files import FileSpec
-from edge.calibration import calibrate_by_quantile, write_calibration
+from edge.calibration_file import write_calibration
 from edge.errors import ExportError
+from edge.quantile import calibrate_by_quantile
 from edge.sealed import file_sha256
 from edge.signing import sign_bundle
 from edge.version import __version__

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edge.calibration import quantile_rank
 from edge.errors import VerificationFailed
+from edge.quantile import quantile_rank
 
 __all__ = ["shipped_scores"]
 

@@ -12,7 +12,7 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.bundle import MANIFEST_FILE, Bundle, FileSpec, load_bundle
-from edge.calibration import CALIBRATION_FILE
+from edge.calibration_file import CALIBRATION_FILE
 from edge.sealed import file_sha256, seal
 
 __all__ = ["HOSTILE", "with_graph"]

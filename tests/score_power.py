@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 
-from edge.calibration import quantile_rank
+from edge.quantile import quantile_rank
 from edge.score_evidence import SHIFT_BETS, TESTS, shift_returns
 from edge.score_stream import RECENT, RECENT_LEAST, SHIFTED_SHARE
 from edge.wagers import Wagers

@@ -22,7 +22,8 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.bundle import ANOMALY_MAP, MANIFEST_FILE, FileSpec, Manifest, StageSpec, TensorSpec, load_bundle
-from edge.calibration import Calibration, write_calibration
+from edge.calibration import Calibration
+from edge.calibration_file import write_calibration
 from edge.framing import FramingConfig
 from edge.preprocessing import Preprocessing, tensor_shapes
 from edge.runtime import runner_for

@@ -17,10 +17,10 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from edge.calibration import quantile_rank
 from edge.depth import Mask
 from edge.errors import DatasetError, DepthUnusable, TrainingError
 from edge.preprocessing import Prepared
+from edge.quantile import quantile_rank
 from edge.simulation.defects import DEFECTS
 from train.datasets import name_of
 from train.good_parts import GoodParts

@@ -220,7 +220,7 @@ def _print_table(reports: list[PartReport], out: Path | None) -> None:
     for detail in dict.fromkeys(report.detail for report in reports if report.detail):
         console.print(detail, markup=False, soft_wrap=True)
     if any(report.threshold_provisional for report in reports):
-        console.print("The threshold is provisional: a quantile of good scores, without a guarantee.")
+        console.print("The threshold is provisional: without a guarantee for the parts of tomorrow.")
     if out is not None:
         console.print(f"Overlays and anomaly maps: {out}", markup=False, soft_wrap=True)
 

@@ -85,16 +85,19 @@ def _calibration(bundle: Bundle) -> Finding:
         )
     details: Details = {
         "threshold": found.threshold,
+        "version": found.version,
+        "method": found.method,
         "good_parts": found.good_parts,
         "provisional": found.provisional,
         "calibration_id": found.calibration_id,
     }
-    what = f"The threshold is {found.threshold:.4g}, from {found.good_parts} good parts"
+    source = "set by hand" if found.method == "manual" else f"from {found.good_parts} good parts"
+    what = f"The threshold is {found.threshold:.4g}, {source}"
     if found.provisional:
         return note(
             "bundle",
             "calibration",
-            f"{what}, and provisional: a quantile without a guarantee.",
+            f"{what}, and provisional: without a guarantee.",
             "Calibrate it on good parts of this rig.",
             **details,
         )

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.bundle import ANOMALY_MAP, MANIFEST_FILE, load_bundle, write_manifest
-from edge.calibration import CALIBRATION_FILE
+from edge.calibration_file import CALIBRATION_FILE
 from edge.errors import BundleCorrupt, BundleError, BundleInvalid, CalibrationError
 from edge.runtime import runner_for
 from edge.sealed import file_sha256, read_sealed, seal

@@ -2,64 +2,24 @@ from __future__ import annotations
 
 import math
 from datetime import datetime, timezone
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from edge.calibration import (
-    CALIBRATION_FILE,
-    MAX_GOOD_SCORES,
-    Calibration,
-    calibrate_by_quantile,
-    read_calibration,
-    write_calibration,
-)
+from edge.calibration import MAX_CAPTURES, Calibration
+from edge.calibration_file import CALIBRATION_FILE, read_calibration, write_calibration
 from edge.errors import BundleCorrupt, CalibrationError
+from edge.quantile import calibrate_by_quantile
+from edge.region_rules import RegionRules, Zone
 from edge.sealed import seal
 
 MADE = datetime(2030, 1, 1, 12, 30, tzinfo=timezone.utc)
 MODEL = "0" * 64
+LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
 
 
 def found_in(scores: list[float], rate: float) -> Calibration:
     return calibrate_by_quantile(scores, false_reject_rate=rate, model_sha256=MODEL, created_utc=MADE)
-
-
-@given(st.integers(1, 300), st.integers(1, 999))
-def test_the_threshold_is_the_score_of_the_rank_that_is_asked_for(count: int, per_mille: int) -> None:
-    scores = [float(rank) for rank in range(count, 0, -1)]  # a score is its own rank
-    rank = math.ceil((count + 1) * (1 - Fraction(per_mille, 1000)))  # on paper, without floats
-    calibration = found_in(scores, per_mille / 1000)
-    assert calibration.threshold == min(rank, count)
-    assert calibration.good_parts == count
-    assert sum(score > calibration.threshold for score in scores) <= per_mille / 1000 * (count + 1)
-
-
-def test_a_calibration_says_how_it_was_found() -> None:
-    calibration = found_in([0.1, 0.3, 0.2], 0.02)
-    assert calibration.threshold == 0.3
-    assert calibration.provisional
-    assert calibration.method == "quantile"
-    assert calibration.calibration_id == "20300101T123000Z-quantile"
-
-
-@pytest.mark.parametrize(
-    ("scores", "rate", "words"),
-    [
-        ([], 0.02, "hold some good parts out"),
-        ([0.1, math.nan, math.inf], 0.02, "2 of 3 scores"),
-        ([0.1], 0.0, "false_reject_rate is 0.0"),
-        ([0.1], 1.0, "false_reject_rate is 1.0"),
-        ([0.1], 2.0, "between 0 and 1"),
-        ([0.1], math.nan, "false_reject_rate is nan"),
-    ],
-)
-def test_what_gives_no_threshold(scores: list[float], rate: float, words: str) -> None:
-    with pytest.raises(CalibrationError, match=words):
-        found_in(scores, rate)
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -103,6 +63,18 @@ def test_one_edited_by_hand_is_refused(tmp_path: Path) -> None:
         ("created_utc: '2030-01-01T12:00:00'", "created_utc"),
         ("created_utc: 2030-13-45", "plain data"),
         ("good_parts: 0", "good_parts"),
+        ("version: 0", "version"),
+        ("review_threshold: 0.1", "must lie below threshold 0.1"),
+        ("method: by magic", "method"),
+        ("method: conformal", "needs its confidence"),
+        ("confidence: 0.95", "no other method has one"),
+        ("provisional: false", "promises nothing"),
+        ("false_reject_rate: null", "is about a rate"),
+        ("good_rate_interval: [0.3, 0.1]", "must be low, high"),
+        ("captures: [abc]", "captures"),
+        ("region_rules: {zones: [{name: a, corners: [[0, 0], [1, 0], [1, 1]]}]}", "either ignore: true or"),
+        ("region_rules: {zones: [{name: a, corners: [[0, 0], [1, 2]], ignore: true}]}", "corners"),
+        ("region_rules: {min_area_mm2: 0}", "min_area_mm2"),
         ("provisional: !!python/name:os.system", "plain data"),
         ("- a list", "calibration"),
     ],
@@ -125,19 +97,19 @@ def test_a_calibration_keeps_the_scores_that_it_was_found_on(tmp_path: Path) -> 
     assert read_calibration(tmp_path, MODEL) == calibration
 
 
-def test_of_very_many_scores_some_are_kept_by_chance() -> None:
-    scores = [float(number) for number in range(5000)]
-    kept = found_in(scores, 0.02).good_scores
-    assert kept is not None
-    assert len(kept) == MAX_GOOD_SCORES
-    assert list(kept) == sorted(set(kept))
-    assert set(kept) <= set(scores)
-    assert sum(score < 2500 for score in kept) == pytest.approx(MAX_GOOD_SCORES / 2, rel=0.1)
-    assert found_in(scores, 0.02).good_scores == kept
-
-
 def test_the_largest_calibration_can_be_read(tmp_path: Path) -> None:
-    calibration = found_in([-math.pi * 1e-300 * (1 + number / 7) for number in range(5000)], 0.02)
+    found = found_in([-math.pi * 1e-300 * (1 + number / 7) for number in range(5000)], 0.02)
+    captures = tuple(f"{number:064x}" for number in range(MAX_CAPTURES))
+    corners = tuple((number / 300, 1 / 3) for number in range(24))
+    zones = tuple(Zone(name=f"{number}" * 30, corners=corners, threshold=1 / 3) for number in range(16))
+    calibration = found.model_copy(
+        update={
+            "captures": captures,
+            "region_rules": RegionRules(zones=zones),
+            "threshold": 1 / 3,
+            "note": "\n" * 1000,
+        }
+    )
     write_calibration(tmp_path, calibration)
     assert read_calibration(tmp_path, MODEL) == calibration
 
@@ -155,3 +127,96 @@ def test_more_scores_than_parts_are_refused(tmp_path: Path) -> None:
     (tmp_path / CALIBRATION_FILE).write_text(seal(broken.model_dump_json()))
     with pytest.raises(CalibrationError, match="2 good_scores of 1 good_parts"):
         read_calibration(tmp_path, MODEL)
+
+
+def test_all_that_a_calibration_can_say_is_read_as_it_was_written(tmp_path: Path) -> None:
+    calibration = Calibration(
+        calibration_id="20300101T123000Z-conformal",
+        version=7,
+        model_sha256=MODEL,
+        threshold=2.0,
+        review_threshold=1.5,
+        method="conformal",
+        provisional=False,
+        false_reject_rate=0.02,
+        confidence=0.95,
+        good_rate_interval=(0.0, 0.0125),
+        good_parts=2,
+        bad_parts=0,
+        created_utc=MADE,
+        created_by="hmi-3",
+        replaces="20291231T060000Z-quantile",
+        note="after the new lamp: 40 % brighter",
+        region_rules=RegionRules(
+            min_area_mm2=2.5,
+            zones=(
+                Zone(name="label", corners=LEFT, ignore=True),
+                Zone(name="thread", corners=LEFT[1:], threshold=0.5),
+            ),
+        ),
+        good_scores=(1.0, 2.0),
+        captures=("a" * 64, "b" * 64),
+    )
+    write_calibration(tmp_path, calibration)
+    assert read_calibration(tmp_path, MODEL) == calibration
+
+
+OF_BEFORE = """schema_version: 1
+calibration_id: 20300101T123000Z-quantile
+model_sha256: '0000000000000000000000000000000000000000000000000000000000000000'
+threshold: 2.0
+method: quantile
+provisional: true
+false_reject_rate: 0.02
+good_parts: 2
+created_utc: '2030-01-01T12:30:00Z'
+good_scores:
+- 1.0
+- 2.0
+"""
+
+
+def test_a_file_of_the_first_schema_is_read(tmp_path: Path) -> None:
+    (tmp_path / CALIBRATION_FILE).write_text(seal(OF_BEFORE))
+    calibration = read_calibration(tmp_path, MODEL)
+    assert calibration is not None
+    assert calibration == found_in([1.0, 2.0], 0.02)
+    assert calibration.version == 1
+    assert (calibration.region_rules, calibration.review_threshold, calibration.captures) == (None, None, ())
+
+
+def test_a_schema_of_tomorrow_is_refused(tmp_path: Path) -> None:
+    (tmp_path / CALIBRATION_FILE).write_text(
+        seal(OF_BEFORE.replace("schema_version: 1", "schema_version: 3"))
+    )
+    with pytest.raises(CalibrationError, match="schema_version"):
+        read_calibration(tmp_path, MODEL)
+
+
+def test_a_number_set_by_hand_keeps_the_scores_and_promises_nothing() -> None:
+    found = found_in([1.0, 2.0], 0.02).model_copy(update={"region_rules": RegionRules(min_area_mm2=2.5)})
+    by_hand = found.by_hand(1.25, 1.0, calibration_id="x", changes={"version": 2, "note": "too many rejects"})
+    assert (by_hand.threshold, by_hand.review_threshold, by_hand.version) == (1.25, 1.0, 2)
+    assert (by_hand.method, by_hand.provisional, by_hand.false_reject_rate) == ("manual", True, None)
+    assert (by_hand.region_rules, by_hand.good_scores) == (found.region_rules, found.good_scores)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "review"), [(math.nan, None), (math.inf, None), (1.0, 1.0), (1.0, math.nan)]
+)
+def test_a_number_set_by_hand_that_can_be_none_is_refused(threshold: float, review: float | None) -> None:
+    with pytest.raises(ValueError, match="threshold"):
+        found_in([1.0], 0.02).by_hand(threshold, review, calibration_id="x")
+
+
+def test_a_zone_of_its_own_threshold_needs_a_threshold_above_0() -> None:
+    zone = Zone(name="thread", corners=LEFT, threshold=0.5)
+    found = found_in([1.0], 0.02).model_copy(update={"region_rules": RegionRules(zones=(zone,))})
+    with pytest.raises(ValueError, match="must be above 0 where a zone"):
+        found.by_hand(-0.5, None, calibration_id="x")
+
+
+def test_zones_have_names_of_their_own() -> None:
+    zone = Zone(name="label", corners=LEFT, ignore=True)
+    with pytest.raises(ValueError, match="a name of its own"):
+        RegionRules(zones=(zone, zone))

@@ -19,11 +19,12 @@ from typer.testing import CliRunner
 
 from edge.broker import LocalBroker, find_mosquitto
 from edge.bundle import FileSpec, Manifest, StageSpec, TensorSpec, write_manifest
-from edge.calibration import calibrate_by_quantile, write_calibration
+from edge.calibration_file import write_calibration
 from edge.clock import utc_now
 from edge.commands.daemon import app
 from edge.framing import FramingConfig
 from edge.preprocessing import Preprocessing
+from edge.quantile import calibrate_by_quantile
 from edge.scoring import ScoreSpec
 from edge.sealed import file_sha256
 from edge.testing import Listener

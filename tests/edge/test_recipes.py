@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper
 
 from edge.bundle import MANIFEST_FILE, load_bundle
-from edge.calibration import Calibration, write_calibration
+from edge.calibration import Calibration
+from edge.calibration_file import write_calibration
 from edge.clock import Session
 from edge.config import load_rig_config
 from edge.errors import ConfigError, EdgeError, TriggerError

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from edge.bundle import load_bundle
-from edge.calibration import write_calibration
+from edge.calibration_file import write_calibration
 from edge.camera.source import FrameSource
 from edge.clock import Session
 from edge.config import RigConfig

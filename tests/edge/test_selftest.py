@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from edge.bundle import ANOMALY_MAP, Bundle, FileSpec, Precision, load_bundle, write_manifest
-from edge.calibration import write_calibration
+from edge.calibration_file import write_calibration
 from edge.config import OnnxConfig
 from edge.demo.rig import packaged_bundle
 from edge.doctor.report import Level

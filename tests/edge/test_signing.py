@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from typer.testing import CliRunner
 
 from edge.bundle import MANIFEST_FILE, load_bundle
-from edge.calibration import CALIBRATION_FILE, read_calibration, write_calibration
+from edge.calibration_file import CALIBRATION_FILE, read_calibration, write_calibration
 from edge.commands.inspect import app as inspect_app
 from edge.errors import (
     BundleCorrupt,

@@ -18,11 +18,13 @@ from onnx import numpy_helper
 
 from edge.bundle import ANOMALY_MAP, Manifest, StageSpec, load_bundle, write_manifest
 from edge.bundle_files import FileSpec
-from edge.calibration import Calibration, quantile_rank, write_calibration
+from edge.calibration import Calibration
+from edge.calibration_file import write_calibration
 from edge.demo.rig import packaged_bundle
 from edge.errors import VerificationFailed
 from edge.framing import FramingConfig
 from edge.preprocessing import Preprocessing
+from edge.quantile import quantile_rank
 from edge.scoring import ScoreSpec
 from edge.sealed import file_sha256, plain_data, read_sealed
 from export.bundle import export_bundle

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.calibration import quantile_rank
 from edge.errors import TrainingError
+from edge.quantile import quantile_rank
 from edge.scoring import image_score, smooth_map
 from edge.simulation.defects import DEFECTS
 from train.checkpoint import load_log, load_model

@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel
 
 from edge.bundle import Bundle
-from edge.calibration import Calibration, calibrate_by_quantile
+from edge.calibration import Calibration
+from edge.quantile import calibrate_by_quantile
 from edge.sealed import file_sha256
 from train.checkpoint import MODEL_FILE, RunInfo, TrainingLog
 
@@ -95,6 +96,13 @@ def story_of_bundle(bundle: Bundle) -> RunStory:
 
 def _note(calibration: Calibration) -> str:
     parts = calibration.good_parts
+    if calibration.false_reject_rate is None:
+        return "provisional: set by hand, and no quantile of any scores"
+    if calibration.method != "quantile":
+        return (
+            f"{calibration.method.replace('_', ' ')}, from the scores of {parts} good parts, for a "
+            f"false-reject rate of {calibration.false_reject_rate:.3g}"
+        )
     return (
         f"{'provisional: ' if calibration.provisional else ''}a quantile of the scores of {parts} held-out "
         f"good {'part' if parts == 1 else 'parts'}, for a false-reject rate of "
