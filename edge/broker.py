@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -47,9 +47,9 @@ class LocalBroker:
     """A broker on 127.0.0.1 and a free port, for as long as the context lasts.
 
     `kind` `auto` takes mosquitto where it is installed, else amqtt, which speaks 3.1.1 alone. With
-    `username` and `password` nobody else gets in (mosquitto only). With `persistence_dir` retained and
-    queued messages outlive the broker. `extra` are lines for mosquitto.conf. `port` fixes the port, so
-    that a broker can come back where it was.
+    `username` and `password`, or `users` with theirs, nobody else gets in (mosquitto only). With
+    `persistence_dir` retained and queued messages outlive the broker. `extra` are lines for mosquitto.conf.
+    `port` fixes the port, so that a broker can come back where it was.
 
     The child dies with the thread that started it: start it from one that stays. Raises
     `BrokerUnreachable` where no broker could be started.
@@ -61,6 +61,7 @@ class LocalBroker:
         *,
         username: str | None = None,
         password: str | None = None,
+        users: Mapping[str, str] | None = None,
         persistence_dir: Path | None = None,
         extra: Sequence[str] = (),
         port: int | None = None,
@@ -69,12 +70,14 @@ class LocalBroker:
         self._mosquitto = find_mosquitto() if kind in ("auto", "mosquitto") else None
         if kind == "mosquitto" and self._mosquitto is None:
             raise BrokerUnreachable("mosquitto is not installed; `apt-get install mosquitto`, or use amqtt")
-        if self._mosquitto is None and (username or persistence_dir or extra):
+        if self._mosquitto is None and (username or users or persistence_dir or extra):
             raise BrokerUnreachable("a password, persistence and extra settings need mosquitto; install it")
         if (username is None) != (password is None):
             raise BrokerUnreachable("username and password go together; give both or neither")
         self.kind: Literal["mosquitto", "amqtt"] = "amqtt" if self._mosquitto is None else "mosquitto"
-        self._username, self._password = username, password
+        self._passwords = dict(users or {})
+        if username is not None and password is not None:
+            self._passwords[username] = password
         self._persistence_dir = persistence_dir
         self._extra = tuple(extra)
         self._fixed_port = port
@@ -171,17 +174,18 @@ class LocalBroker:
             f"listener {self.port} {self.host}",
             # Started as root, mosquitto would become another user, who can't read our folder.
             f"user {pwd.getpwuid(os.getuid()).pw_name}",
-            f"allow_anonymous {'false' if self._username else 'true'}",
+            f"allow_anonymous {'false' if self._passwords else 'true'}",
             "log_dest stderr",
             "log_type error",
             "log_type warning",
             "log_type notice",
             "connection_messages false",
         ]
-        if self._username is not None and self._password is not None:
+        if self._passwords:
             passwords = folder / "passwords"
             passwords.touch(mode=0o600)
-            passwords.write_text(f"{self._username}:{_mosquitto_hash(self._password)}\n", encoding="utf-8")
+            entries = [f"{name}:{_mosquitto_hash(word)}\n" for name, word in self._passwords.items()]
+            passwords.write_text("".join(entries), encoding="utf-8")
             lines.append(f"password_file {passwords}")
         if self._persistence_dir is not None:
             # Without autosave_on_changes a power cut takes acknowledged messages along.

@@ -11,6 +11,7 @@ from types import TracebackType
 
 from typing_extensions import Self
 
+from edge.authority import Authority
 from edge.clock import Session
 from edge.errors import ConfigError
 from edge.mqtt_orders import MqttOrders
@@ -64,7 +65,9 @@ class Commanded:
             carrying=carrying,
         )
         handlers = rig_handlers(self.keeper, _no_file if path is None else reloading(path, session))
-        self._orders = MqttOrders(loader.config.broker, loader.config.rig, session, handlers)
+        config = loader.config
+        allow = None if config.commands is None else config.commands.allow
+        self._orders = MqttOrders(config.broker, config.rig, session, handlers, Authority(allow))
 
     @property
     def desk(self) -> OrderDesk:

@@ -18,6 +18,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
+from edge.authority_config import CommandsConfig, not_opened
 from edge.camera.config import CameraConfig
 from edge.errors import ConfigError, KeyUnusable
 from edge.outbox_config import OutboxConfig
@@ -273,7 +274,8 @@ class RigConfig(_Section):
 
     What it runs is one `bundle`, with its `trigger`; or several products, as `recipes` by their names, of
     which `recipe` is the one to begin with and `schedule` says when to go over to which. With
-    `trusted_keys` it takes no bundle but those that one of them signed.
+    `trusted_keys` it takes no bundle but those that one of them signed; with `commands` no command but from
+    whom that names.
     """
 
     rig: RigIdentity
@@ -287,6 +289,7 @@ class RigConfig(_Section):
     runtime: RuntimeConfig = OnnxConfig()
     trigger: TriggerConfig = EveryFrameTrigger()
     broker: BrokerConfig = BrokerConfig()
+    commands: Annotated[CommandsConfig | None, BeforeValidator(not_opened)] = None
     pictures: PicturesConfig = PicturesConfig()
     scene: SceneConfig = SceneConfig()
     score_watch: ScoreWatchConfig = ScoreWatchConfig()

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from edge.authority import Authority
 from edge.clock import Session
 from edge.config import BrokerConfig
 from edge.connection import BrokerConnection, ConnectionStatus
@@ -36,18 +37,24 @@ _ANSWERS_MAX_BYTES = 4 * 1024 * 1024
 class MqttOrders:
     """Hears a rig's commands from `start` to `close`, and publishes which recipe runs.
 
-    The handlers are called on the connection's thread and must not wait for anything. Raises `ConfigError`
-    where the password or a certificate can't be read.
+    The handlers are called on the connection's thread and must not wait for anything. `authority` is who may
+    give which command, everybody if not given. Raises `ConfigError` where the password or a certificate
+    can't be read.
     """
 
     def __init__(
-        self, config: BrokerConfig, rig: RigIdentity, session: Session, handlers: Sequence[Handler[Any]]
+        self,
+        config: BrokerConfig,
+        rig: RigIdentity,
+        session: Session,
+        handlers: Sequence[Handler[Any]],
+        authority: Authority | None = None,
     ) -> None:
         self._topics = Topics(rig.root)
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._recipe: RecipeState | None = None
-        self.desk = OrderDesk(tuple(handlers), self._topics, session, self._send_answer)
+        self.desk = OrderDesk(tuple(handlers), self._topics, session, self._send_answer, authority)
         self._connection = BrokerConnection(
             config,
             rig.client_id("commands"),
@@ -55,7 +62,7 @@ class MqttOrders:
             limit=QueueLimit(_ANSWERS_MAX, _ANSWERS_MAX_BYTES, drop_oldest=True),
             on_delivery=_ignore,
             births=self._births,
-            inbox=Inbox((self._topics.commands,), self._on_message),
+            inbox=Inbox(self._topics.commands, self._on_message),
         )
 
     @property
@@ -79,9 +86,11 @@ class MqttOrders:
         self._connection.stop(None, timeout_s)
 
     def _on_message(self, message: Incoming) -> None:
+        command, client = self._topics.command_of(message.topic)
         self.desk.receive(
             Letter(
-                command=message.topic.rpartition("/")[2],
+                command=command,
+                client=client,
                 payload=message.payload,
                 retained=message.retained,
                 received_ns=message.received_ns,

@@ -14,6 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import ValidationError
 
+from edge.authority import Authority
 from edge.clock import Session, clock_synced, utc_now
 from edge.errors import EdgeError
 from edge.letters import DASHBOARD, MAX_ORDER_BYTES, Letter, mistakes_of, shown, texts_of
@@ -31,6 +32,7 @@ _VALID_S = 5.0
 _REMEMBERED = 4096
 _REMEMBERED_S = 3600.0
 _DETAIL_MAX_CHARACTERS = 500
+_UNADDRESSED = "unaddressed"
 
 _Order = TypeVar("_Order", bound=Order)
 
@@ -107,6 +109,7 @@ class OrderDesk:
         topics: Topics,
         session: Session,
         send: Send,
+        authority: Authority | None = None,
         *,
         now: Callable[[], datetime] = utc_now,
         synced: Callable[[], bool | None] = clock_synced,
@@ -115,6 +118,7 @@ class OrderDesk:
         self._topics = topics
         self._session = session
         self._send = send
+        self._authority = authority or Authority()
         self._now = now
         self._synced = synced
         self._receiving = threading.Lock()
@@ -148,14 +152,9 @@ class OrderDesk:
             self._answer(address, order)
             return
         reply_to = order.reply_to or letter.response_topic
-        if reply_to is not None and not self._topics.is_response(reply_to):
-            self._answer(
-                address,
-                _refused(
-                    "reply_to_forbidden",
-                    f"answers go to {self._topics.response('{client}')} alone; name one level there",
-                ),
-            )
+        if reply_to is not None and not self._may_answer(letter, reply_to):
+            allowed = self._topics.response(self._authority.sure_client(letter) or "{client}")
+            self._answer(address, _refused("reply_to_forbidden", f"answers go to {allowed} alone"))
             return
         key = (order.issued_by, order.request_id)
         if self._is_repeat(key, address):
@@ -180,20 +179,30 @@ class OrderDesk:
         """As far as a letter says it, were it damaged ever so much."""
         said = texts_of(letter.payload)
         reply_to = said.get("reply_to") or letter.response_topic
-        known = reply_to is not None and self._topics.is_response(reply_to)
+        own = self._topics.response(self._authority.sure_client(letter) or _UNADDRESSED)
+        if reply_to is None or not self._may_answer(letter, reply_to):
+            reply_to = own if self._topics.is_response(own) else self._topics.response(_UNADDRESSED)
         return _Address(
             command=shown(letter.command),
-            topic=reply_to if reply_to is not None and known else self._topics.response("unaddressed"),
+            topic=reply_to,
             correlation=letter.correlation,
             request_id=said.get("request_id"),
             issued_by=said.get("issued_by"),
             answered=letter.answered,
         )
 
+    def _may_answer(self, letter: Letter, topic: str) -> bool:
+        """No answer forges a verdict, nor goes to another client than the one whose topic it came by."""
+        client = self._authority.sure_client(letter)
+        return self._topics.is_response(topic) and client in (None, topic.rpartition("/")[2])
+
     def _read(self, letter: Letter, address: _Address) -> Order | Reply:
         found = self._handlers.get(letter.command)
         if found is None:
             return _refused("unknown_command", f"there are {', '.join(sorted(self._handlers))}")
+        not_allowed = self._authority.refusal(letter)
+        if not_allowed is not None:
+            return _refused("not_allowed", not_allowed)
         if len(letter.payload) > MAX_ORDER_BYTES:
             size = f"{len(letter.payload)} bytes; a command has at most {MAX_ORDER_BYTES}"
             return _refused("too_large", size)
@@ -201,7 +210,8 @@ class OrderDesk:
             order: Order = found.order.model_validate_json(letter.payload)
         except ValidationError as error:
             return _refused("malformed", mistakes_of(error))
-        return order
+        mismatch = self._authority.mismatch(letter, order.issued_by)
+        return order if mismatch is None else _refused("issuer_mismatch", mismatch)
 
     def _stale(self, order: Order, letter: Letter) -> Reply | None:
         waited_s = (time.monotonic_ns() - letter.received_ns) / 1e9

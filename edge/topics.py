@@ -100,9 +100,14 @@ class Topics:
         return f"{self.root}/state/recipe"
 
     @property
-    def commands(self) -> str:
-        """Of all commands, with a wildcard: to subscribe to."""
-        return f"{self.root}/cmd/+"
+    def commands(self) -> tuple[str, str]:
+        """Of all commands, with wildcards: to subscribe to. The second has a level for each client."""
+        return f"{self.root}/cmd/+", f"{self.root}/cmd/+/+"
+
+    def command_of(self, topic: str) -> tuple[str, str | None]:
+        """The command that a topic is of, and the client whose topic it is; None where it is everybody's."""
+        command, slash, client = topic.removeprefix(f"{self.root}/cmd/").partition("/")
+        return command, client if slash else None
 
     def response(self, client: str) -> str:
         """Of the answers to one client's commands."""

@@ -30,7 +30,16 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"<!-- table: ([\w.]+) -->\n\n((?:\|.*\n)+)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-YAML_KINDS = ("camera", "candidates", "layout", "manifest", "methods", "rig", "train config")
+YAML_KINDS = (
+    "camera",
+    "candidates",
+    "layout",
+    "manifest",
+    "methods",
+    "rig",
+    "section of a rig",
+    "train config",
+)
 PYTHON_KINDS = ("names", "runs")
 
 
@@ -67,6 +76,17 @@ def test_cameras_are_cameras(text: str) -> None:
 @pytest.mark.parametrize("text", of_kind("yaml", "rig"))
 def test_rigs_are_rigs(text: str, tmp_path: Path) -> None:
     (tmp_path / "rig.yaml").write_text(text, encoding="utf-8")
+    load_rig_config(tmp_path / "rig.yaml")
+
+
+@pytest.mark.parametrize("text", of_kind("yaml", "section of a rig"))
+def test_sections_are_a_rigs(text: str, tmp_path: Path) -> None:
+    rig = {
+        "rig": {"enterprise": "acme", "site": "d", "area": "a", "line": "l", "cell": "c"},
+        "camera": {"source": "simulated", "product": "plate"},
+        "bundle": "b",
+    }
+    (tmp_path / "rig.yaml").write_text(yaml.safe_dump(rig) + text, encoding="utf-8")
     load_rig_config(tmp_path / "rig.yaml")
 
 

@@ -18,7 +18,7 @@ from edge.score_messages import ScoreWarning
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "symptoms.md").read_text(encoding="utf-8")
 KNOWN = set(re.findall(r"`([a-z_]+)`", PAGE))
-GIVERS = {"Failure": 0, "_undecided": 2, "_failed": 2, "error_verdict": 0}
+GIVERS = {"Failure": 0, "_undecided": 2, "_failed": 2, "error_verdict": 0, "_refused": 0, "Reply": 1}
 """What makes a reason, and which of its arguments that is."""
 
 NOT_SAID = {"camera_away"}
@@ -49,6 +49,14 @@ def test_every_reason_of_a_verdict_is_explained() -> None:
     said = list(_calls())
     assert {"no_part", "overrun", "not_kept"} <= {reason for _, reason in said}
     assert [(path, reason) for path, reason in said if reason not in KNOWN] == []
+
+
+def test_every_reason_of_a_refused_command_is_explained() -> None:
+    section = PAGE.partition("## A command that is refused")[2].partition("\n## ")[0]
+    explained = set(re.findall(r"`([a-z_]+)`", section))
+    said = {reason for path, reason in _calls() if "order" in path}
+    assert {"malformed", "expired", "not_by_command"} <= said
+    assert said - explained == set()
 
 
 def test_every_reason_of_the_camera_is_explained() -> None:
