@@ -20,7 +20,11 @@ from train.views import FeatureCache
 
 
 def main(what: str, source: Path, folder: Path) -> None:
-    workers = Workers()
+    with Workers() as workers:
+        work(workers, what, source, folder)
+
+
+def work(workers: Workers, what: str, source: Path, folder: Path) -> None:
     lot = folder / "lot"
     with workers.together():
         if workers.is_first:

@@ -114,42 +114,42 @@ def train(
     with ended_by_errors():
         chosen = TrainConfig() if config is None else load_strict_yaml(config, TrainConfig)
         chosen = _overridden(chosen, seed, method, scales)
-        workers = workers_of(accelerator, devices, precision)
-        options = dataset_options(
-            layout_file=layout_file,
-            light=light,
-            test_lots=test_lots,
-            depth_range=depth_range,
-            depth_scale=depth_scale,
-        )
-        dataset = open_dataset(data, layout, category, chosen.held_out_share, options)
-        features = cache_of(cache, cache_gb, none=no_cache)
-        if choose_from is not None:
-            choice = choose(
+        with workers_of(accelerator, devices, precision) as workers:
+            options = dataset_options(
+                layout_file=layout_file,
+                light=light,
+                test_lots=test_lots,
+                depth_range=depth_range,
+                depth_scale=depth_scale,
+            )
+            dataset = open_dataset(data, layout, category, chosen.held_out_share, options)
+            features = cache_of(cache, cache_gb, none=no_cache)
+            if choose_from is not None:
+                choice = choose(
+                    dataset,
+                    chosen,
+                    load_strict_yaml(choose_from, Candidates),
+                    out,
+                    cache=features,
+                    progress=Bars(),
+                    workers=workers,
+                    resume=resume,
+                    checkpoint_steps=checkpoint_steps,
+                )
+                if workers.is_first:
+                    show_choice(choice, out, as_json=as_json)
+                return
+            info = train_run(
                 dataset,
                 chosen,
-                load_strict_yaml(choose_from, Candidates),
                 out,
                 cache=features,
                 progress=Bars(),
+                note={},
                 workers=workers,
                 resume=resume,
                 checkpoint_steps=checkpoint_steps,
             )
-            if workers.is_first:
-                show_choice(choice, out, as_json=as_json)
-            return
-        info = train_run(
-            dataset,
-            chosen,
-            out,
-            cache=features,
-            progress=Bars(),
-            note={},
-            workers=workers,
-            resume=resume,
-            checkpoint_steps=checkpoint_steps,
-        )
     if not workers.is_first:
         return
     if as_json:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Literal, TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
+from typing_extensions import Self
 
 from edge.errors import ConfigError, EdgeError, TrainingError
 from train.rows import RowFile
@@ -39,7 +41,8 @@ class Hardware(BaseModel):
 class Workers:
     """This process among those that train together; worker 0 is the first, and alone writes the run.
 
-    Each worker runs the same program over the same files. Raises `ConfigError` where the machine has not
+    Each worker runs the same program over the same files. A context, at whose end they part; a process that
+    ends without that may be aborted by a thread of gloo's. Raises `ConfigError` where the machine has not
     what is asked for.
     """
 
@@ -76,8 +79,20 @@ class Workers:
         self.accelerator = accelerator
         self.precision = hardware.precision
         self._local = devices
+        self._joined = together
         if together:
             self.fabric.launch()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Fabric does this for NCCL alone; gloo's threads, still running at the interpreter's end, abort it.
+        if self._joined and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        self._joined = False
 
     @property
     def rank(self) -> int:
