@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+import edge  # noqa: F401  # before a test loads onnxruntime, which looks once for what it may send
+
 if TYPE_CHECKING:
     from train.config import TrainConfig
     from train.datasets import DataSet

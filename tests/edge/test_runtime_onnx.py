@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -156,3 +158,24 @@ def test_the_number_of_threads_does_not_change_the_verdict() -> None:
     for threads in (1, 2, 5):
         with OnnxRunner(bundle, threads=threads) as runner:
             np.testing.assert_allclose(runner.run(tensors)[ANOMALY_MAP], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("module", ["edge.runtime.onnx", "export, onnxruntime"])
+def test_onnx_runtime_keeps_and_sends_no_events_of_its_own(module: str, tmp_path: Path) -> None:
+    # Where CI is set it keeps none anyway.
+    silenced = {"CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in silenced}
+    look = (
+        f"import os, {module}\n"
+        "for entry in os.scandir('/proc/self/fd'):\n"
+        "    if os.path.lexists(entry.path): print(os.readlink(entry.path))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", look],
+        env=environment | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Microsoft" not in done.stdout
+    assert not (tmp_path / ".cache" / "Microsoft").exists()
