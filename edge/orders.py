@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from edge.errors import EdgeError
 from edge.letters import DASHBOARD, MAX_ORDER_BYTES, Letter, mistakes_of, shown, texts_of
 from edge.order_messages import Answer, Order
 from edge.reasons import reason_of
+from edge.recent import Recent
 from edge.topics import Topics
 
 __all__ = ["Handler", "Letter", "OrderDesk", "Reply", "Respond", "handler"]
@@ -81,15 +81,23 @@ class _Address:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A command that was taken up: when, and its answer once there is one.
+    """A command that was taken up: when, and who asked.
 
     `others` asked for the same meanwhile, and are told as well.
     """
 
     taken_ns: int
     address: _Address
-    answer: Answer | None = None
     others: tuple[_Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What a command came to, until `until_ns` for those who ask again."""
+
+    until_ns: int
+    address: _Address
+    answer: Answer
 
 
 Send = Callable[[Answer, str, bytes | None], None]
@@ -123,7 +131,8 @@ class OrderDesk:
         self._synced = synced
         self._receiving = threading.Lock()
         self._lock = threading.Lock()
-        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._open: dict[tuple[str, str], _Entry] = {}
+        self._answered: Recent[tuple[str, str], _Answered] = Recent(_REMEMBERED)
         self._closed = False
 
     def receive(self, letter: Letter) -> None:
@@ -169,7 +178,7 @@ class OrderDesk:
         """Answer what is still being carried out with `stopping`, and take nothing more."""
         with self._lock:
             self._closed = True
-            open_keys = [key for key, entry in self._entries.items() if entry.answer is None]
+            open_keys = list(self._open)
         for key in open_keys:
             self._settle(key, _refused("stopping", "the rig stops; ask again once it runs"))
 
@@ -235,23 +244,22 @@ class OrderDesk:
     def _is_repeat(self, key: tuple[str, str], address: _Address) -> bool:
         """Whether it was taken up before; what was answered is answered again."""
         with self._lock:
-            entry = self._entries.get(key)
-            if entry is not None and entry.answer is None and address.answered is not None:
-                self._entries[key] = replace(entry, others=(*entry.others, address))
-        if entry is None:
+            entry, before = self._open.get(key), self._answered.get(key)
+            if entry is not None and address.answered is not None:
+                self._open[key] = replace(entry, others=(*entry.others, address))
+        if entry is None and (before is None or before.until_ns < time.monotonic_ns()):
             return False
         _log.info("command %s of %s came again; it is not executed twice", key[1], key[0])
-        if entry.answer is not None:
-            by_mqtt = entry.address.answered is None and address.answered is None
-            self._deliver(entry.answer, entry.address if by_mqtt else address)
+        if entry is None and before is not None:
+            by_mqtt = before.address.answered is None and address.answered is None
+            self._deliver(before.answer, before.address if by_mqtt else address)
         return True
 
     def _carry_out(self, order: Order, letter: Letter, address: _Address, key: tuple[str, str]) -> None:
         with self._lock:
             closed = self._closed
             if not closed:
-                self._forget_old()
-                self._entries[key] = _Entry(time.monotonic_ns(), address)
+                self._open[key] = _Entry(time.monotonic_ns(), address)
         if closed:
             self._answer(address, _refused("stopping", "the rig stops; ask again once it runs"))
             return
@@ -264,11 +272,12 @@ class OrderDesk:
     def _settle(self, key: tuple[str, str], reply: Reply) -> None:
         """The one answer to a command that was taken up; from any thread."""
         with self._lock:
-            entry = self._entries.get(key)
-            if entry is None or entry.answer is not None:
+            entry = self._open.pop(key, None)
+            if entry is None:
                 return
             answer = self._answer_of(entry.address, reply)
-            self._entries[key] = replace(entry, answer=answer, others=())
+            until_ns = entry.taken_ns + round(_REMEMBERED_S * 1e9)
+            self._answered.put(key, _Answered(until_ns, entry.address, answer))
         self._send_answer(answer, entry.address)
         for address in entry.others:
             self._deliver(answer, address)
@@ -305,18 +314,6 @@ class OrderDesk:
             address.answered(answer)
         else:
             self._send(answer, address.topic, address.correlation)
-
-    def _forget_old(self) -> None:
-        """Under the lock: what was answered long ago; what is not answered yet is never forgotten."""
-        limit_ns = time.monotonic_ns() - round(_REMEMBERED_S * 1e9)
-        for _ in range(len(self._entries)):
-            key, entry = next(iter(self._entries.items()))
-            if len(self._entries) < _REMEMBERED and entry.taken_ns >= limit_ns:
-                return
-            if entry.answer is None:
-                self._entries.move_to_end(key)
-            else:
-                del self._entries[key]
 
 
 def _refused(reason: str, detail: str) -> Reply:

@@ -210,7 +210,21 @@ class TestRepeats:
         desk.give("recipe", order(request_id="open", recipe="gland"))
         desk.give("trigger", order(request_id="4999"))
         assert len(desk.carried_out) == 5001
-        assert len(desk.desk._entries) <= 4097
+        desk.give("trigger", order(request_id=str(5000 - 4096)))
+        assert len(desk.carried_out) == 5001
+        desk.give("trigger", order(request_id="0"))
+        assert len(desk.carried_out) == 5002
+
+    def test_who_counts_anew_after_an_hour_is_taken_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        desk = Desk()
+        desk.give("trigger", order(request_id="1"))
+        now_ns = time.monotonic_ns()
+        monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns + 3_599 * 10**9)
+        desk.give("trigger", order(request_id="1"))
+        assert len(desk.carried_out) == 1
+        monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns + 3_601 * 10**9)
+        desk.give("trigger", order(request_id="1"))
+        assert len(desk.carried_out) == 2
 
 
 class TestFromWithin:
@@ -261,6 +275,13 @@ class TestFromWithin:
             ]
         assert {answer.status for answer in answers} == {"accepted"}
         assert sorted(made.request_id for made in desk.carried_out) == sorted(str(n) for n in range(50))
+
+
+def test_no_text_of_a_command_is_kept_for_the_next_one_of_its_kind() -> None:
+    payload = json.dumps(order(request_id="a-request-that-comes-once")).encode()
+    read = [TriggerOrder.model_validate_json(payload) for _ in range(2)]
+    assert read[0] == read[1]
+    assert read[0].request_id is not read[1].request_id
 
 
 def test_an_error_of_the_handler_is_its_reason() -> None:
