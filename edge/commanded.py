@@ -11,6 +11,7 @@ from types import TracebackType
 
 from typing_extensions import Self
 
+from edge.audit import AuditLog
 from edge.authority import Authority
 from edge.clock import Session
 from edge.errors import ConfigError
@@ -52,6 +53,7 @@ class Commanded:
         remembered: Remembered | None = None,
         progress: BuildProgress | None = None,
         carrying: Callable[[], AbstractContextManager[None]] = nullcontext,
+        audit: AuditLog | None = None,
     ) -> None:
         self.keeper = RecipeKeeper(
             loader,
@@ -67,7 +69,9 @@ class Commanded:
         handlers = rig_handlers(self.keeper, _no_file if path is None else reloading(path, session))
         config = loader.config
         allow = None if config.commands is None else config.commands.allow
-        self._orders = MqttOrders(config.broker, config.rig, session, handlers, Authority(allow))
+        self._orders = MqttOrders(
+            config.broker, config.rig, session, handlers, authority=Authority(allow), audit=audit
+        )
 
     @property
     def desk(self) -> OrderDesk:

@@ -41,6 +41,13 @@ class Letter:
     client: str | None = None
     answered: Callable[[Answer], None] | None = None
 
+    @property
+    def door(self) -> str:
+        """Where it came in: the topic below the rig's root, or who of the rig itself brought it."""
+        if self.answered is not None:
+            return self.client or DASHBOARD
+        return f"cmd/{self.command}" + ("" if self.client is None else f"/{self.client}")
+
 
 def shown(text: str, at_most: int = _ECHO_MAX_CHARACTERS) -> str:
     """Text of a stranger, fit for a log and an answer."""

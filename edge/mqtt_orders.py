@@ -14,6 +14,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from edge.audit import AuditLog
 from edge.authority import Authority
 from edge.clock import Session
 from edge.config import BrokerConfig
@@ -38,8 +39,8 @@ class MqttOrders:
     """Hears a rig's commands from `start` to `close`, and publishes which recipe runs.
 
     The handlers are called on the connection's thread and must not wait for anything. `authority` is who may
-    give which command, everybody if not given. Raises `ConfigError` where the password or a certificate
-    can't be read.
+    give which command, everybody if not given; `audit` is told of each. Raises `ConfigError` where the
+    password or a certificate can't be read.
     """
 
     def __init__(
@@ -48,13 +49,17 @@ class MqttOrders:
         rig: RigIdentity,
         session: Session,
         handlers: Sequence[Handler[Any]],
+        *,
         authority: Authority | None = None,
+        audit: AuditLog | None = None,
     ) -> None:
         self._topics = Topics(rig.root)
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._recipe: RecipeState | None = None
-        self.desk = OrderDesk(tuple(handlers), self._topics, session, self._send_answer, authority)
+        self.desk = OrderDesk(
+            tuple(handlers), self._topics, session, self._send_answer, authority=authority, audit=audit
+        )
         self._connection = BrokerConnection(
             config,
             rig.client_id("commands"),

@@ -44,6 +44,10 @@ class Order(Message):
     retained = False
     qos = 1
     command: ClassVar[str]
+    changes: ClassVar[bool] = True
+    """It is carried out once, over restarts, too: the audit log has it before it is begun."""
+    decides: ClassVar[bool] = True
+    """It changes how parts are judged: it is not carried out where the audit log can't be written."""
 
     request_id: _Word
     issued_by: _Word
@@ -58,6 +62,8 @@ class TriggerOrder(Order):
     """
 
     command = "trigger"
+    changes = False  # its trigger is in the outbox
+    decides = False
 
     part_serial: _Word | None = None
 

@@ -7,19 +7,20 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import ValidationError
 
+from edge.audit import AuditLine, AuditLog, line_of
 from edge.authority import Authority
 from edge.clock import Session, clock_synced, utc_now
 from edge.errors import EdgeError
 from edge.letters import DASHBOARD, MAX_ORDER_BYTES, Letter, mistakes_of, shown, texts_of
+from edge.order_memory import REMEMBERED, Address, Key, OrderMemory, Taken
 from edge.order_messages import Answer, Order
 from edge.reasons import reason_of
-from edge.recent import Recent
 from edge.topics import Topics
 
 __all__ = ["Handler", "Letter", "OrderDesk", "Reply", "Respond", "handler"]
@@ -29,8 +30,6 @@ _log = logging.getLogger(__name__)
 _VALID_S = 5.0
 """How old a command may be: a part does not wait longer under the camera, nor a person at the button."""
 
-_REMEMBERED = 4096
-_REMEMBERED_S = 3600.0
 _DETAIL_MAX_CHARACTERS = 500
 _UNADDRESSED = "unaddressed"
 
@@ -67,39 +66,6 @@ def handler(order: type[_Order], carry_out: Callable[[_Order, Letter, Respond], 
     return Handler(order, carry_out)
 
 
-@dataclass(frozen=True, slots=True)
-class _Address:
-    """Where an answer goes, and what it names; with `answered` not to the topic, but there."""
-
-    command: str
-    topic: str
-    correlation: bytes | None
-    request_id: str | None = None
-    issued_by: str | None = None
-    answered: Callable[[Answer], None] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A command that was taken up: when, and who asked.
-
-    `others` asked for the same meanwhile, and are told as well.
-    """
-
-    taken_ns: int
-    address: _Address
-    others: tuple[_Address, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    """What a command came to, until `until_ns` for those who ask again."""
-
-    until_ns: int
-    address: _Address
-    answer: Answer
-
-
 Send = Callable[[Answer, str, bytes | None], None]
 """Sends an answer to a topic, with MQTT 5's correlation data if there were any."""
 
@@ -109,6 +75,9 @@ class OrderDesk:
 
     No answer gets one that was retained (it would come again with each connection), nor a repeat over MQTT of
     a command that is still being carried out. A repeat of one that has been answered gets the same answer.
+
+    Each leaves its line in the audit log. What changes how parts are judged is refused where that can't be
+    written; any other command goes on without.
     """
 
     def __init__(
@@ -117,8 +86,9 @@ class OrderDesk:
         topics: Topics,
         session: Session,
         send: Send,
-        authority: Authority | None = None,
         *,
+        authority: Authority | None = None,
+        audit: AuditLog | None = None,
         now: Callable[[], datetime] = utc_now,
         synced: Callable[[], bool | None] = clock_synced,
     ) -> None:
@@ -130,10 +100,9 @@ class OrderDesk:
         self._now = now
         self._synced = synced
         self._receiving = threading.Lock()
-        self._lock = threading.Lock()
-        self._open: dict[tuple[str, str], _Entry] = {}
-        self._answered: Recent[tuple[str, str], _Answered] = Recent(_REMEMBERED)
-        self._closed = False
+        self._audit = audit or AuditLog(None)
+        self._memory = OrderMemory()
+        self._recall()
 
     def receive(self, letter: Letter) -> None:
         """Carry a command out, or begin to; from any thread."""
@@ -151,47 +120,45 @@ class OrderDesk:
         return future
 
     def _receive(self, letter: Letter) -> None:
+        address = self._address_of(letter)
         if letter.retained:
             _log.warning("a retained command on cmd/%s is ignored; publish commands without retain, and "
-                         "clear it with an empty retained message", shown(letter.command))  # fmt: skip
+                         "clear it with an empty retained message", address.command)  # fmt: skip
+            self._audit.note(self._line(letter, address), "ignored", "retained")
             return
-        address = self._address_of(letter)
-        order = self._read(letter, address)
+        order = self._read(letter)
+        line = self._line(letter, address, order if isinstance(order, Order) else None)
         if isinstance(order, Reply):
-            self._answer(address, order)
+            self._refuse(order, address, line)
             return
         reply_to = order.reply_to or letter.response_topic
         if reply_to is not None and not self._may_answer(letter, reply_to):
             allowed = self._topics.response(self._authority.sure_client(letter) or "{client}")
-            self._answer(address, _refused("reply_to_forbidden", f"answers go to {allowed} alone"))
+            self._refuse(_refused("reply_to_forbidden", f"answers go to {allowed} alone"), address, line)
             return
-        key = (order.issued_by, order.request_id)
-        if self._is_repeat(key, address):
+        if self._is_repeat(address, line):
             return
         stale = self._stale(order, letter)
         if stale is not None:
-            self._answer(address, stale)
+            self._refuse(stale, address, line)
             return
-        self._carry_out(order, letter, address, key)
+        self._carry_out(order, letter, address, line)
 
     def close(self) -> None:
         """Answer what is still being carried out with `stopping`, and take nothing more."""
-        with self._lock:
-            self._closed = True
-            open_keys = list(self._open)
-        for key in open_keys:
-            self._settle(key, _refused("stopping", "the rig stops; ask again once it runs"))
+        for key in self._memory.close():
+            self._settle(key, _STOPPING)
 
     # -- from letter to order ----------------------------------------------------------------------
 
-    def _address_of(self, letter: Letter) -> _Address:
+    def _address_of(self, letter: Letter) -> Address:
         """As far as a letter says it, were it damaged ever so much."""
         said = texts_of(letter.payload)
         reply_to = said.get("reply_to") or letter.response_topic
         own = self._topics.response(self._authority.sure_client(letter) or _UNADDRESSED)
         if reply_to is None or not self._may_answer(letter, reply_to):
             reply_to = own if self._topics.is_response(own) else self._topics.response(_UNADDRESSED)
-        return _Address(
+        return Address(
             command=shown(letter.command),
             topic=reply_to,
             correlation=letter.correlation,
@@ -205,7 +172,11 @@ class OrderDesk:
         client = self._authority.sure_client(letter)
         return self._topics.is_response(topic) and client in (None, topic.rpartition("/")[2])
 
-    def _read(self, letter: Letter, address: _Address) -> Order | Reply:
+    def _line(self, letter: Letter, address: Address, order: Order | None = None) -> AuditLine:
+        said = address if order is None else order
+        return line_of(letter, self._session, (said.issued_by, said.request_id), order)
+
+    def _read(self, letter: Letter) -> Order | Reply:
         found = self._handlers.get(letter.command)
         if found is None:
             return _refused("unknown_command", f"there are {', '.join(sorted(self._handlers))}")
@@ -241,27 +212,30 @@ class OrderDesk:
 
     # -- from order to answer ----------------------------------------------------------------------
 
-    def _is_repeat(self, key: tuple[str, str], address: _Address) -> bool:
+    def _is_repeat(self, address: Address, line: AuditLine) -> bool:
         """Whether it was taken up before; what was answered is answered again."""
-        with self._lock:
-            entry, before = self._open.get(key), self._answered.get(key)
-            if entry is not None and address.answered is not None:
-                self._open[key] = replace(entry, others=(*entry.others, address))
-        if entry is None and (before is None or before.until_ns < time.monotonic_ns()):
+        again = self._memory.again(line.key, address)
+        if again is None:
             return False
-        _log.info("command %s of %s came again; it is not executed twice", key[1], key[0])
-        if entry is None and before is not None:
-            by_mqtt = before.address.answered is None and address.answered is None
-            self._deliver(before.answer, before.address if by_mqtt else address)
+        _log.info("command %s of %s came again; it is not executed twice", line.request_id, line.issued_by)
+        self._audit.note(line, "repeated")
+        if again.answer is not None:
+            self._deliver(again.answer, address)
         return True
 
-    def _carry_out(self, order: Order, letter: Letter, address: _Address, key: tuple[str, str]) -> None:
-        with self._lock:
-            closed = self._closed
-            if not closed:
-                self._open[key] = _Entry(time.monotonic_ns(), address)
-        if closed:
-            self._answer(address, _refused("stopping", "the rig stops; ask again once it runs"))
+    def _carry_out(self, order: Order, letter: Letter, address: Address, line: AuditLine) -> None:
+        if order.changes:
+            try:
+                self._audit.begin(line)
+            except OSError as error:
+                why = f"the audit log can't be written ({error.strerror}); free space on the rig's disk"
+                if order.decides:
+                    self._refuse(_refused("not_audited", why), address, line)
+                    return
+                _log.critical("%s; command %s is carried out all the same", why, line.request_id)
+        key = line.key
+        if not self._memory.take(key, Taken(address, line, order.changes)):
+            self._refuse(_STOPPING, address, line, change=order.changes)
             return
         _log.info("command %s (%s) of %s", order.command, order.request_id, order.issued_by)
         try:
@@ -269,47 +243,56 @@ class OrderDesk:
         except EdgeError as error:
             self._settle(key, _refused(reason_of(error), str(error)))
 
-    def _settle(self, key: tuple[str, str], reply: Reply) -> None:
+    def _settle(self, key: Key, reply: Reply) -> None:
         """The one answer to a command that was taken up; from any thread."""
-        with self._lock:
-            entry = self._open.pop(key, None)
-            if entry is None:
-                return
-            answer = self._answer_of(entry.address, reply)
-            until_ns = entry.taken_ns + round(_REMEMBERED_S * 1e9)
-            self._answered.put(key, _Answered(until_ns, entry.address, answer))
-        self._send_answer(answer, entry.address)
-        for address in entry.others:
+        taken = self._memory.claim(key)
+        if taken is None:
+            return
+        answer = self._answer_of(taken.address, reply)
+        self._audit.end(taken.line, answer, change=taken.change)
+        others = self._memory.settle(key, answer)
+        self._send_answer(answer, taken.address)
+        for address in others:
             self._deliver(answer, address)
 
-    def _answer(self, address: _Address, reply: Reply) -> None:
+    def _refuse(self, reply: Reply, address: Address, line: AuditLine, *, change: bool = False) -> None:
         """The answer to what is not taken up."""
-        self._send_answer(self._answer_of(address, reply), address)
+        answer = self._answer_of(address, reply)
+        self._audit.end(line, answer, change=change)
+        self._send_answer(answer, address)
 
-    def _answer_of(self, address: _Address, reply: Reply) -> Answer:
+    def _recall(self) -> None:
+        """The changes of earlier starts; one that has no answer was interrupted."""
+        for line in self._audit.changes(REMEMBERED):
+            answer = line.answer
+            if answer is None:
+                _log.warning("command %s of %s was interrupted", line.request_id, line.issued_by)
+                address = Address(line.command, "", None, line.request_id, line.issued_by)
+                answer = self._answer_of(address, _INTERRUPTED)
+                now = {"epoch": self._session.epoch, "boot_id": self._session.boot_id}
+                self._audit.end(line.model_copy(update=now), answer, change=True)
+            self._memory.recall(line.key, answer)
+
+    def _answer_of(self, address: Address, reply: Reply) -> Answer:
+        said = {field.name: getattr(reply, field.name) for field in fields(reply)}
+        said["detail"] = None if reply.detail is None else reply.detail[:_DETAIL_MAX_CHARACTERS]
         return Answer(
             command=address.command,
             request_id=address.request_id,
             issued_by=address.issued_by,
-            status=reply.status,
-            reason=reply.reason,
-            detail=None if reply.detail is None else reply.detail[:_DETAIL_MAX_CHARACTERS],
-            result_id=reply.result_id,
-            recipe=reply.recipe,
-            applied=reply.applied,
-            needs_restart=reply.needs_restart,
             creation_time=self._now(),
             epoch=self._session.epoch,
             boot_id=self._session.boot_id,
+            **said,
         )
 
-    def _send_answer(self, answer: Answer, address: _Address) -> None:
+    def _send_answer(self, answer: Answer, address: Address) -> None:
         if answer.status == "refused":
             _log.warning("command %s (%s) of %s is refused: %s (%s)", answer.command, answer.request_id,
                          answer.issued_by, answer.reason, answer.detail)  # fmt: skip
         self._deliver(answer, address)
 
-    def _deliver(self, answer: Answer, address: _Address) -> None:
+    def _deliver(self, answer: Answer, address: Address) -> None:
         if address.answered is not None:
             address.answered(answer)
         else:
@@ -318,3 +301,10 @@ class OrderDesk:
 
 def _refused(reason: str, detail: str) -> Reply:
     return Reply("refused", reason, detail)
+
+
+_STOPPING = _refused("stopping", "the rig stops; ask again once it runs")
+_INTERRUPTED = _refused(
+    "interrupted",
+    "the rig ended while it was carried out; whether it was done shows in what the rig says now",
+)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from edge.audit import AuditLog
 from edge.camera.factory import kept_source_from_config, source_from_config
 from edge.clock import new_session
 from edge.commanded import Commanded
@@ -104,6 +105,7 @@ def run_rig(
             remembered=remembered,
             progress=news,
             carrying=daemon.carrying,
+            audit=AuditLog(state_dir),
         )
         if on_ready is not None:
             on_ready(daemon)

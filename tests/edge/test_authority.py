@@ -55,7 +55,7 @@ class TestJudged:
             TOPICS,
             SESSION,
             lambda answer, topic, correlation: answers.append(answer),
-            Authority(allow),
+            authority=Authority(allow),
         )
         desk.receive(letter)
         [answer] = answers
@@ -98,7 +98,7 @@ class TestJudged:
             TOPICS,
             SESSION,
             lambda answer, topic, correlation: None,
-            Authority(allow),
+            authority=Authority(allow),
         )
         said = json.dumps(order("dashboard")).encode()
         assert desk.ask("trigger", said).result(0).status == "accepted"
@@ -112,7 +112,7 @@ class TestJudged:
             TOPICS,
             SESSION,
             lambda answer, topic, correlation: sent.append((topic.rpartition("/")[2], answer.reason)),
-            Authority({"trigger": ("hmi",)}),
+            authority=Authority({"trigger": ("hmi",)}),
         )
         for client, reply_to in [
             ("hmi", "hmi"),
@@ -184,7 +184,7 @@ def hearing(broker: LocalBroker, password: Path, authority: Authority) -> Iterat
         respond(Reply("accepted", result_id="r"))
 
     config = broker.client_config().model_copy(update={"username": "cell-2", "password_file": password})
-    orders = MqttOrders(config, RIG, SESSION, [handler(TriggerOrder, on_trigger)], authority)
+    orders = MqttOrders(config, RIG, SESSION, [handler(TriggerOrder, on_trigger)], authority=authority)
     orders.start()
     try:
         pause = threading.Event()
