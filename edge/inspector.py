@@ -18,8 +18,9 @@ from edge.framing import View
 from edge.grounds import Grounds
 from edge.inspection import Durations, Inspection, Outcome, Region
 from edge.preprocessing import Prepared, preprocess
+from edge.ruled_score import NoPieceSoLarge, RuledMap, RuledScore, cell_mm2_of
 from edge.runtime.runner import Runner
-from edge.scoring import image_score, smooth_map
+from edge.scoring import smooth_map
 
 __all__ = ["Inspector", "PreparedPart", "regions_above"]
 
@@ -53,9 +54,11 @@ class Inspector:
 
     Every frame gets an inspection; nothing that a frame can hold raises. What can't be judged is
     `no_decision`: `stale_frame` (the source said so), `depth_invalid`, `no_part`, `uncalibrated` (score and
-    map are there, a threshold is not), `part_exceeds_view` (what was seen is good, but not all was seen).
-    What went wrong is `error`: `runner_failed`, `not_finite`. `grounds` holds what the trigger has found of
-    a frame, by the same foreground, so that it is not found twice.
+    map are there, a threshold is not), `below_min_area` (so little of the part counts that nothing could
+    fail), `part_exceeds_view` (what was seen is good, but not all was seen). What went wrong is `error`:
+    `runner_failed`, `not_finite`. `grounds` holds what the trigger has found of a frame, by the same
+    foreground, so that it is not found twice. Raises `CalibrationError` where the calibration's region rules
+    don't go with the model's score.
     """
 
     def __init__(self, bundle: Bundle, runner: Runner, grounds: Grounds | None = None) -> None:
@@ -63,6 +66,9 @@ class Inspector:
         self._runner = runner
         self._grounds = Grounds() if grounds is None else grounds
         self._wanted = bundle.wanted | {"mask"}
+        calibration, manifest = bundle.calibration, bundle.manifest
+        rules = None if calibration is None else calibration.region_rules
+        self._scoring = RuledScore(manifest.score, rules, manifest.preprocessing.depth_px)
 
     def inspect(self, frame: Frame) -> Inspection:
         """The inspection of one frame: `judge` of `prepare`.
@@ -128,26 +134,34 @@ class Inspector:
         times: tuple[float, float, float],
     ) -> Inspection:
         preprocess_ms, inference_ms, ran = times
-        spec = self._bundle.manifest.score
-        square = smooth_map(cells, prepared.mask, spec)  # (side, side)
-        score = image_score(square, prepared.mask, spec)
-        if not math.isfinite(score):
-            overflow = f"the anomaly map reaches {cells.max():g}, and its smoothed score is {score}"
-            durations = Durations(preprocess_ms, inference_ms, _since_ms(ran))
-            return _failed(frame, durations, "not_finite", overflow)
         calibration = self._bundle.calibration
         threshold = None if calibration is None else calibration.threshold
-        outcome, reason, detail = _decide(score, threshold, self._unseen(frame, prepared))
+        square = smooth_map(cells, prepared.mask, self._bundle.manifest.score)  # (side, side)
+        cell_mm2 = cell_mm2_of(prepared.view, square.shape[0], prepared.pixel_mm)
+        ruled = self._scoring.ruled(square, prepared.mask, threshold, cell_mm2)
+        score: float | None = None
         regions: tuple[Region, ...] = ()
-        if outcome is Outcome.FAIL and threshold is not None:
-            regions = regions_above(square, threshold, prepared.view, prepared.pixel_mm)
-        anomaly_map = prepared.view.give_back(square, frame.width_px, frame.height_px)  # (H, W)
+        decided: tuple[Outcome, str | None, str | None]
+        try:
+            score = self._scoring.score(ruled)
+        except NoPieceSoLarge as error:
+            decided = Outcome.NO_DECISION, "below_min_area", str(error)
+        else:
+            if not math.isfinite(score):
+                overflow = f"the anomaly map reaches {cells.max():g}, and its smoothed score is {score}"
+                durations = Durations(preprocess_ms, inference_ms, _since_ms(ran))
+                return _failed(frame, durations, "not_finite", overflow)
+            decided = _decide(score, threshold, self._unseen(frame, prepared))
+            if decided[0] is Outcome.FAIL and threshold is not None:
+                regions = regions_above(ruled, threshold, prepared.view, prepared.pixel_mm)
+        shown = ruled.square.astype(np.float32)
+        anomaly_map = prepared.view.give_back(shown, frame.width_px, frame.height_px)  # (H, W)
         return Inspection(
             frame=frame,
-            outcome=outcome,
+            outcome=decided[0],
             durations=Durations(preprocess_ms, inference_ms, _since_ms(ran)),
-            reason=reason,
-            detail=detail,
+            reason=decided[1],
+            detail=decided[2],
             score=score,
             threshold=threshold,
             anomaly_map=anomaly_map,
@@ -171,23 +185,22 @@ class Inspector:
         return None
 
 
-def regions_above(
-    square: npt.NDArray[np.float32], threshold: float, view: View, pixel_mm: float
-) -> tuple[Region, ...]:
+def regions_above(ruled: RuledMap, threshold: float, view: View, pixel_mm: float) -> tuple[Region, ...]:
     """The connected areas of a view's map (side, side) above the threshold, the worst first.
 
     8-connected; a region's area is what it covers of the frame, `pixel_mm` the width of a frame's pixel on
-    the background plane.
+    the background plane. What is too small to fail is none.
     """
-    side = square.shape[0]
-    # As the score is compared: at full precision, or a part could fail that has no region.
-    above = (square.astype(np.float64) > threshold).astype(np.uint8)
+    side = ruled.square.shape[0]
+    above = ruled.above(threshold).astype(np.uint8)
     count, labels, stats, centroids = cv2.connectedComponentsWithStats(above, connectivity=8)
     affine = view.to_frame(side)
     scale = abs(float(np.linalg.det(affine[:, :2])))  # frame pixels per pixel of the square
     found = []
     for number in range(1, count):
         left, top, width, height, area = (int(v) for v in stats[number])
+        if area < ruled.min_cells:
+            continue
         corners = np.array(
             [[left, top], [left + width, top], [left, top + height], [left + width, top + height]],
             dtype=float,
@@ -201,7 +214,7 @@ def regions_above(
                 centroid_px=(float(centre[0]), float(centre[1])),
                 area_px=max(1, round(area * scale)),
                 area_mm2=area * scale * pixel_mm**2,
-                peak=float(square[labels == number].max()),
+                peak=float(ruled.square[labels == number].max()),
             )
         )
     return tuple(sorted(found, key=lambda region: -region.peak))

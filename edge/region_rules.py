@@ -12,6 +12,9 @@ __all__ = ["RegionRules", "Zone"]
 _MAX_ZONES = 16
 _MAX_CORNERS = 24
 
+_LOWEST = 1e-12
+"""The map is divided by a zone's threshold, and must stay a number."""
+
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -27,7 +30,7 @@ class Zone(BaseModel):
     name: str = Field(min_length=1, max_length=60)
     corners: tuple[tuple[_Share, _Share], ...] = Field(min_length=3, max_length=_MAX_CORNERS)
     ignore: bool = False
-    threshold: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    threshold: float | None = Field(default=None, ge=_LOWEST, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -37,11 +40,12 @@ class Zone(BaseModel):
 
 
 class RegionRules(BaseModel):
-    """What a score is made of beside the map: see `docs/calibration.md`.
+    """What a score is made of beside the map: see docs/calibration.md.
 
-    In a zone to `ignore` nothing is found; in one with a threshold, what lies above that one is a fail. What
-    covers less than `min_area_mm2` on the background plane is no fail. Only for a score that is the map's
-    maximum.
+    In a zone to `ignore` nothing is found; in one with a threshold, what lies above that one is a fail; where
+    zones overlap, the strictest threshold holds, and `ignore` before all. What covers less than
+    `min_area_mm2` on the background plane is no fail. Area and thresholds only for a score that is the map's
+    maximum: `edge.ruled_score` makes the score.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -46,7 +46,7 @@ def smooth_map(cells: _Float, mask: Mask, spec: ScoreSpec) -> _Float:
     return np.asarray(np.where(mask, square, 0.0), dtype=np.float32)
 
 
-def image_score(square: _Float, mask: Mask, spec: ScoreSpec) -> float:
+def image_score(square: _Float | npt.NDArray[np.float64], mask: Mask, spec: ScoreSpec) -> float:
     """One number for a smoothed map (side, side) over its foreground; 0 where there is none."""
     inside = square[mask]  # (k,)
     if inside.size == 0:

@@ -13,6 +13,7 @@ from edge.framing import view_of
 from edge.heatmap import heatmap_jpeg, overlay_jpeg
 from edge.inspector import Inspector, regions_above
 from edge.preprocessing import mask_above, preprocess
+from edge.ruled_score import RuledMap
 from edge.runtime import Runner
 from edge.scoring import image_score, smooth_map
 
@@ -66,6 +67,8 @@ def step_works(bundle: Bundle, runner: Runner, frame: Frame) -> dict[str, Callab
         "framing": partial(view_of, config.framing, frame.width_px, frame.height_px, prepared.part),
         "image": partial(view.take, frame.rgb, config.image_px),
         "scoring": lambda: image_score(smooth_map(cells, prepared.mask, score), prepared.mask, score),
-        "regions": partial(regions_above, square, threshold, view, prepared.pixel_mm),
+        "regions": partial(
+            regions_above, RuledMap(square, prepared.mask), threshold, view, prepared.pixel_mm
+        ),
         "map_in_frame": partial(view.give_back, square, frame.width_px, frame.height_px),
     }

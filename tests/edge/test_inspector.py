@@ -20,6 +20,8 @@ from edge.framing import FramingConfig, View
 from edge.inspection import Inspection, Outcome
 from edge.inspector import Inspector, regions_above
 from edge.preprocessing import Preprocessing, preprocess
+from edge.region_rules import RegionRules, Zone
+from edge.ruled_score import RuledMap
 from edge.runtime import runner_for
 from edge.runtime.runner import Array
 from edge.scoring import ScoreSpec
@@ -83,7 +85,8 @@ def check(inspection: Inspection, frame: Frame) -> None:
     assert inspection.frame is frame
     judged = inspection.outcome in (Outcome.PASS, Outcome.FAIL)
     assert (inspection.reason is None) == judged == (inspection.detail is None)
-    assert (inspection.score is None) == (inspection.anomaly_map is None)
+    if inspection.reason != "below_min_area":
+        assert (inspection.score is None) == (inspection.anomaly_map is None)
     assert inspection.score is None or math.isfinite(inspection.score)
     if inspection.score is not None and inspection.threshold is not None:
         assert (inspection.outcome is Outcome.FAIL) == (inspection.score > inspection.threshold)
@@ -153,6 +156,44 @@ def test_a_stained_part_fails_where_the_stain_is_however_it_lies(calibrated: Ins
     assert window_y <= top
     assert left + width <= window_x + window_w
     assert top + height <= window_y + window_h
+
+
+def ruled(folder: Path, threshold: float, rules: RegionRules) -> Inspector:
+    """An inspector whose calibration has rules of its own."""
+    inspector(folder, threshold=threshold)
+    bundle = load_bundle(folder)
+    assert bundle.calibration is not None
+    calibration = bundle.calibration.model_copy(update={"region_rules": rules})
+    return Inspector(replace(bundle, calibration=calibration), runner_for(bundle))
+
+
+def test_region_rules_decide_and_what_they_leave_out_is_no_region(tmp_path: Path, clean_score: float) -> None:
+    x, y = middle_of_part(frame_of(0))
+    frame = stained(frame_of(0), (x, y, 5, (255, 0, 0)))
+    corners = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+    said = {}
+    for name, rules in {
+        "none": RegionRules(),
+        "small": RegionRules(min_area_mm2=1.0),
+        "large": RegionRules(min_area_mm2=600.0),
+        "part": RegionRules(min_area_mm2=9e4),
+        "ignored": RegionRules(zones=(Zone(name="all", corners=corners, ignore=True),)),
+        "milder": RegionRules(zones=(Zone(name="all", corners=corners, threshold=1e3),)),
+    }.items():
+        said[name] = ruled(tmp_path / name, 1.2 * clean_score, rules).inspect(frame)
+        check(said[name], frame)
+    assert {name: one.outcome for name, one in said.items()} == {
+        "none": Outcome.FAIL,
+        "small": Outcome.FAIL,
+        "large": Outcome.PASS,
+        "part": Outcome.NO_DECISION,
+        "ignored": Outcome.PASS,
+        "milder": Outcome.PASS,
+    }
+    assert said["part"].reason == "below_min_area"
+    scores = [said[name].score or 0.0 for name in ("none", "small", "large", "ignored")]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] == 0.0 < scores[-2]
 
 
 def test_of_two_stains_the_worse_comes_first(calibrated: Inspector) -> None:
@@ -359,6 +400,10 @@ def test_whatever_depth_a_frame_holds_it_gets_an_inspection(
     check(calibrated.inspect(frame), frame)
 
 
+def all_of(square: npt.NDArray[np.float32]) -> RuledMap:
+    return RuledMap(square, np.ones(square.shape, dtype=bool))
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.floats(60, 260), st.floats(60, 180), st.floats(60, 200), st.floats(-180, 180))
 def test_a_region_is_found_in_the_frame_where_it_lies_in_the_view(
@@ -369,7 +414,7 @@ def test_a_region_is_found_in_the_frame_where_it_lies_in_the_view(
     square = np.zeros((side, side), np.float32)
     square[20:40, 70:110] = 0.9
     square[80:90, 10:20] = 1.5
-    worst, other = regions_above(square, 0.5, view, pixel_mm=0.4)
+    worst, other = regions_above(all_of(square), 0.5, view, pixel_mm=0.4)
     scale = (size / side) ** 2
     assert (worst.peak, other.peak) == (1.5, np.float32(0.9))
     assert worst.area_mm2 == pytest.approx(100 * scale * 0.16)
@@ -395,8 +440,8 @@ def test_areas_that_touch_at_a_corner_are_one() -> None:
     square = np.zeros((16, 16), np.float32)
     square[2:4, 2:4] = 1.0
     square[4:6, 4:6] = 1.0
-    (region,) = regions_above(square, 0.5, View((7.5, 7.5), (16.0, 16.0)), pixel_mm=1.0)
+    (region,) = regions_above(all_of(square), 0.5, View((7.5, 7.5), (16.0, 16.0)), pixel_mm=1.0)
     assert region.area_px == 8
     assert region.bbox_px == (2, 2, 4, 4)
     assert region.centroid_px == (3.5, 3.5)
-    assert regions_above(square, 1.0, View((7.5, 7.5), (16.0, 16.0)), pixel_mm=1.0) == ()
+    assert regions_above(all_of(square), 1.0, View((7.5, 7.5), (16.0, 16.0)), pixel_mm=1.0) == ()
