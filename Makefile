@@ -25,7 +25,7 @@ test: $(DEV) mosquitto chromium tensorrt nspawn ## run all tests, with a real br
 check: $(DEV) ## formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/shellcheck systemd/install.sh
+	$(BIN)/shellcheck systemd/install.sh docs/examples/mosquitto/make-certificates.sh
 	$(BIN)/mypy
 
 bench: $(DEV) ## measure the model, the runner, an inspection's steps, the daemon and its memory (docs/performance.md)

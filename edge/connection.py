@@ -70,8 +70,8 @@ class BrokerConnection:
 
     `will` is what the broker says when we vanish; `births(reconnected)` gives what is said first on each
     connection; `on_delivery` is called for each message at its end, `on_forgotten` where the broker knows
-    nothing of a connection before this one, both from this connection's thread. With an `inbox` it also
-    hears.
+    nothing of a connection before this one, `on_returned` where it does and the one before was lost; all
+    from this connection's thread. With an `inbox` it also hears.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class BrokerConnection:
         will: Outgoing | None = None,
         births: Callable[[bool], Sequence[Outgoing]] | None = None,
         on_forgotten: Callable[[], None] = lambda: None,
+        on_returned: Callable[[], None] = lambda: None,
         inbox: Inbox | None = None,
     ) -> None:
         self._config = config
@@ -93,6 +94,7 @@ class BrokerConnection:
         self._on_delivery = on_delivery
         self._will = will
         self._on_forgotten = on_forgotten
+        self._on_returned = on_returned
         self._births = births or (lambda reconnected: ())
         self._inbox = inbox
         self._tls = tls_context(config)
@@ -266,6 +268,8 @@ class BrokerConnection:
         _log.info("connected to %s with MQTT %s as %s", self._where(), self._protocol, self._client_id)
         if not self._remembered:
             self._on_forgotten()
+        elif self._status.connects > 1:
+            self._on_returned()
         self._remembered = False
         self._queue.put_first(self._births(self._status.connects > 1))
         if self._inbox is not None and self._client is not None:

@@ -62,6 +62,7 @@ class MqttPublisher:
             limit=QueueLimit(_NO_LIMIT, _NO_LIMIT, drop_oldest=False),
             on_delivery=self._on_verdict_delivery,
             on_forgotten=self._on_forgotten,
+            on_returned=self._on_returned,
             will=self._availability(AvailabilityState.OFFLINE, "connection_lost"),
             births=self._births,
         )
@@ -214,6 +215,11 @@ class MqttPublisher:
         """From the verdicts' connection thread."""
         if self._deliveries is not None:
             self._deliveries.forgotten()
+
+    def _on_returned(self) -> None:
+        """From the verdicts' connection thread."""
+        if self._deliveries is not None:
+            self._deliveries.returned()
 
     def _on_picture_delivery(self, delivery: Delivery) -> None:
         """From the pictures' connection thread."""

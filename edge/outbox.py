@@ -213,6 +213,10 @@ class Outbox:
         self._round += 1
         return self._wait_again("acknowledged_run_ns >= ?", (self._newest_ns() - window_ns,), replayed=False)
 
+    def requeue_unsaved(self) -> int:
+        """The same for a broker that remembers us, of `outbox.unsaved_s`: it may have been killed since."""
+        return self.requeue(self._config.unsaved_s)
+
     def taken_along(self, queued: QueuedVerdict) -> QueuedVerdict:
         """The same, of which an acknowledgement is believed although a `requeue` came since.
 

@@ -14,7 +14,9 @@ class OutboxConfig(BaseModel):
     jumps shortens nothing), as long as all verdicts need no more than `ledger_max_mb`. `pictures_max_mb`
     is the most that pictures take (0 keeps none); they also go while less than `keep_free_mb` is free on
     that disk. `ballast_mb` is a file that is given up when the disk is full, so that verdicts can still be
-    written. After a broker lost what it had, what it acknowledged in the last `requeue_s` is sent again.
+    written. After a broker lost what it had, what it acknowledged in the last `requeue_s` is sent again;
+    after any other loss of the connection, that of its last `unsaved_s`: a broker that was killed comes back
+    without what it acknowledged and had not saved yet.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -25,3 +27,4 @@ class OutboxConfig(BaseModel):
     keep_free_mb: int = Field(default=512, ge=0)
     ballast_mb: int = Field(default=32, ge=32, le=4096)
     requeue_s: PositiveFloat = Field(default=60.0, le=86_400)
+    unsaved_s: PositiveFloat = Field(default=10.0, le=86_400)

@@ -62,6 +62,9 @@ class Deliveries(Protocol):
     def forgotten(self) -> None:
         """The broker has lost its memory of this rig."""
 
+    def returned(self) -> None:
+        """The connection was lost and is back, and the broker remembers this rig."""
+
 
 class Publisher(Protocol):
     """Carries messages; none of its methods but `start` and `close` waits for the broker."""

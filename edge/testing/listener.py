@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class Listener:
         topics: str = "#",
         username: str | None = None,
         password: str | None = None,
+        tls: ssl.SSLContext | None = None,
         five: bool = True,
         on_message: Callable[[Heard], None] | None = None,
         keep: bool = True,
@@ -69,6 +71,8 @@ class Listener:
         )
         if username is not None:
             self._client.username_pw_set(username, password)
+        if tls is not None:
+            self._client.tls_set_context(tls)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message

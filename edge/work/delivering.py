@@ -35,13 +35,21 @@ class _Forgotten:
     """The broker has lost what it knew of us."""
 
 
+class _Returned:
+    """The connection was lost and is back.
+
+    mosquitto acknowledges first and saves later, with `autosave_on_changes`, too: killed in between, it comes
+    back with its sessions and without those messages.
+    """
+
+
 class Courier:
     """Sends what waits in the outbox, in its order, and tells the outbox what the broker has.
 
-    Owned by the thread that owns the outbox, but for `delivered` and `forgotten`, which any thread may call;
-    they call `nudge`, so that the owner looks. A verdict that the broker refuses waits, longer each time up
-    to a minute, and is sent again: rights at the broker are mended while the rig runs. The others go on
-    meanwhile, unless a hundred are refused: then nothing goes but the one that is tried.
+    Owned by the thread that owns the outbox, but for `delivered`, `forgotten` and `returned`, which any
+    thread may call; they call `nudge`, so that the owner looks. A verdict that the broker refuses waits,
+    longer each time up to a minute, and is sent again: rights at the broker are mended while the rig runs.
+    The others go on meanwhile, unless a hundred are refused: then nothing goes but the one that is tried.
     """
 
     def __init__(
@@ -56,7 +64,7 @@ class Courier:
         self._publisher = publisher
         self._nudge = nudge
         self._clock_s = clock_s
-        self._events: SimpleQueue[_Delivered | _Forgotten] = SimpleQueue()
+        self._events: SimpleQueue[_Delivered | _Forgotten | _Returned] = SimpleQueue()
         self._on_the_way: dict[int, QueuedVerdict] = {}
         self._to_mark: list[QueuedVerdict] = []  # acknowledged, and not yet written down as such
         self._resting: dict[int, float] = {}
@@ -76,6 +84,11 @@ class Courier:
     def forgotten(self) -> None:
         """The broker has lost what it knew of us: it may have lost, too, what it acknowledged last."""
         self._events.put(_Forgotten())
+        self._nudge()
+
+    def returned(self) -> None:
+        """The connection was lost and is back: had the broker died, what it acknowledged last may be gone."""
+        self._events.put(_Returned())
         self._nudge()
 
     # On the owner's.
@@ -133,12 +146,13 @@ class Courier:
         except Empty:
             return
 
-    def _on(self, event: _Delivered | _Forgotten) -> None:
-        if isinstance(event, _Forgotten):
-            count = self._outbox.requeue()
+    def _on(self, event: _Delivered | _Forgotten | _Returned) -> None:
+        if not isinstance(event, _Delivered):
+            forgotten = isinstance(event, _Forgotten)
+            count = self._outbox.requeue() if forgotten else self._outbox.requeue_unsaved()
             # What is on its way goes out by the new connection: its acknowledgement is the new one's.
             self._on_the_way = {p: self._outbox.taken_along(q) for p, q in self._on_the_way.items()}
-            if count:
+            if count and forgotten:
                 _log.warning("the broker has lost its memory; the last %d verdicts are sent again", count)
             self._may_wait = True
             return
