@@ -44,10 +44,10 @@ Status = Literal["taken", "accepted", "done", "refused", "repeated", "ignored"]
 class AuditLine(BaseModel):
     """One command: who gave it, what, when, and what became of it.
 
-    `client` is proven, `issued_by` only what the message said. `door` is the topic below the rig's root, or
-    `dashboard`. `fields` are what the command says besides; `payload` is the beginning of one that could not
-    be read. `taken`: it is about to be carried out. `repeated`: it was carried out before, and is not again.
-    `ignored`: it was retained. `monotonic_ns` compares within one `boot_id`.
+    `client` is proven, `issued_by` only what the message said. `door` is the topic below the rig's root,
+    `dashboard` or `sparkplug`. `fields` are what the command says besides; `payload` is the beginning of one
+    that could not be read. `taken`: it is about to be carried out. `repeated`: it was carried out before, and
+    is not again. `ignored`: it was retained. `monotonic_ns` compares within one `boot_id`.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", cache_strings="keys")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from edge.letters import DASHBOARD, Letter
+from edge.letters import OWN_DOORS, Letter
 
 __all__ = ["EVERYBODY", "Authority"]
 
@@ -28,8 +28,8 @@ class Authority:
         client, command = letter.client, letter.command
         if client is None:
             return f"this rig takes commands on cmd/{command}/{{client}} alone, each client's own topic"
-        if client == DASHBOARD and letter.answered is None:
-            return f"{DASHBOARD} is the rig's own page and no client at the broker; take another name"
+        if client in OWN_DOORS and letter.answered is None:
+            return f"{client} is a door of the rig's own and no client at the broker; take another name"
         allowed = self._allow.get(command, ())
         if client in allowed or EVERYBODY in allowed:
             return None

@@ -31,7 +31,8 @@ class CommandsConfig(BaseModel):
 
     `allow` has for each command the names of those who may give it: the last level of the topic that they
     write, `cmd/{command}/{client}`, which the broker's access rules must keep for them. `"*"` is whoever has
-    a topic of that kind; `dashboard` is the rig's own web page.
+    a topic of that kind; `dashboard` is the rig's own web page, `sparkplug` whatever SCADA host writes a
+    metric.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -27,6 +27,7 @@ from edge.reject_config import NoReject, RejectConfig
 from edge.scene.config import SceneConfig
 from edge.score_watch_config import ScoreWatchConfig
 from edge.signature import KEY_TEXT, PublicKey, read_public_key
+from edge.sparkplug.config import SparkplugConfig
 from edge.strict_yaml import load_strict_yaml
 from edge.topics import RigIdentity
 from edge.trigger_config import (
@@ -290,6 +291,7 @@ class RigConfig(_Section):
     trigger: TriggerConfig = EveryFrameTrigger()
     broker: BrokerConfig = BrokerConfig()
     commands: Annotated[CommandsConfig | None, BeforeValidator(not_opened)] = None
+    sparkplug: SparkplugConfig | None = None
     pictures: PicturesConfig = PicturesConfig()
     scene: SceneConfig = SceneConfig()
     score_watch: ScoreWatchConfig = ScoreWatchConfig()

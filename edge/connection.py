@@ -68,10 +68,12 @@ class _Phase(Enum):
 class BrokerConnection:
     """Keeps one MQTT connection up and sends messages through it, in order; `limit` of them may wait.
 
-    `will` is what the broker says when we vanish; `births(reconnected)` gives what is said first on each
-    connection; `on_delivery` is called for each message at its end, `on_forgotten` where the broker knows
-    nothing of a connection before this one, `on_returned` where it does and the one before was lost; all
-    from this connection's thread. With an `inbox` it also hears.
+    `will` is what the broker says when we vanish, asked for anew for each connection if it can be called;
+    `births(reconnected)` gives what is said first on each connection; `on_delivery` is called for each
+    message at its end, `on_forgotten` where the broker knows nothing of a connection before this one,
+    `on_returned` where it does and the one before was lost; all from this connection's thread. With an
+    `inbox` it also hears. With `on_lost`, which is told when a connection or an attempt has failed, messages
+    belong to one connection: none is sent by the next.
     """
 
     def __init__(
@@ -82,10 +84,11 @@ class BrokerConnection:
         password: SecretStr | None,
         limit: QueueLimit,
         on_delivery: Callable[[Delivery], None],
-        will: Outgoing | None = None,
+        will: Outgoing | Callable[[], Outgoing] | None = None,
         births: Callable[[bool], Sequence[Outgoing]] | None = None,
         on_forgotten: Callable[[], None] = lambda: None,
         on_returned: Callable[[], None] = lambda: None,
+        on_lost: Callable[[], None] | None = None,
         inbox: Inbox | None = None,
     ) -> None:
         self._config = config
@@ -95,6 +98,7 @@ class BrokerConnection:
         self._will = will
         self._on_forgotten = on_forgotten
         self._on_returned = on_returned
+        self._on_lost = on_lost
         self._births = births or (lambda reconnected: ())
         self._inbox = inbox
         self._tls = tls_context(config)
@@ -209,13 +213,15 @@ class BrokerConnection:
 
     def _connect(self) -> None:
         self._attempt += 1
+        will = None if self._asking else self._will
         client = new_client(
             self._config,
             self._client_id,
             self._protocol,
             password=self._password,
             tls=self._tls,
-            will=None if self._asking else self._will,
+            will=will() if callable(will) else will,
+            comes_back=self._inbox is None,
         )
         listen(client, self._attempt, self._events, self._inbox)
         try:
@@ -271,6 +277,8 @@ class BrokerConnection:
         elif self._status.connects > 1:
             self._on_returned()
         self._remembered = False
+        if self._on_lost is not None:
+            self._queue.clear()
         self._queue.put_first(self._births(self._status.connects > 1))
         if self._inbox is not None and self._client is not None:
             self._client.subscribe([(topic, 1) for topic in self._inbox.topics])
@@ -338,6 +346,8 @@ class BrokerConnection:
             refused_for_good=for_good and not self._status.connects,
         )
         self._answered.set()
+        if self._on_lost is not None:
+            self._on_lost()
         self._phase, self._due = _Phase.WAITING, time.monotonic() + backoff_s
         if self._stop:
             self._finish(politely=False)

@@ -11,10 +11,25 @@ from pydantic import ValidationError
 
 from edge.order_messages import Answer
 
-__all__ = ["DASHBOARD", "MAX_ORDER_BYTES", "Letter", "mistakes_of", "shown", "texts_of"]
+__all__ = [
+    "DASHBOARD",
+    "MAX_ORDER_BYTES",
+    "OWN_DOORS",
+    "SPARKPLUG",
+    "Letter",
+    "mistakes_of",
+    "shown",
+    "texts_of",
+]
 
 DASHBOARD = "dashboard"
 """What the rig's own web page is called among those who give commands."""
+
+SPARKPLUG = "sparkplug"
+"""What SCADA hosts are called there, whichever of them writes a metric."""
+
+OWN_DOORS = {DASHBOARD, SPARKPLUG}
+"""Names that no client at the broker may have."""
 
 MAX_ORDER_BYTES = 16 * 1024
 """A hundred times what a command needs."""

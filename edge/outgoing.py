@@ -128,6 +128,11 @@ class SendQueue:
         self.put_first([m for m in self._in_flight.values() if m.key not in self._waiting])
         self._in_flight.clear()
 
+    def clear(self) -> None:
+        """Forget all that waits."""
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
     def _has_room_for(self, message: Outgoing) -> bool:
         return (
             len(self._waiting) < self._limit.messages

@@ -42,8 +42,12 @@ def new_client(
     password: SecretStr | None,
     tls: ssl.SSLContext | None,
     will: Outgoing | None,
+    comes_back: bool = True,
 ) -> paho.Client:
-    """A client that is not yet connected, and never reconnects by itself."""
+    """A client that is not yet connected, and never reconnects by itself.
+
+    `comes_back`: its session outlives a loss, and its will waits a moment for it to be taken up again.
+    """
     five = protocol == "5"
     client = paho.Client(
         CallbackAPIVersion.VERSION2,
@@ -60,7 +64,7 @@ def new_client(
         client.tls_set_context(tls)
     if will is not None:
         properties = None
-        if five:
+        if five and comes_back:
             properties = _properties(PacketTypes.WILLMESSAGE)
             properties.WillDelayInterval = _WILL_DELAY_S
         client.will_set(will.topic, will.payload, will.qos, will.retain, properties=properties)

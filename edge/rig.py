@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -16,10 +16,12 @@ from edge.audit import AuditLog
 from edge.camera.factory import kept_source_from_config, source_from_config
 from edge.clock import new_session
 from edge.commanded import Commanded
-from edge.config import RigConfig
+from edge.config import CommandTrigger, RigConfig
 from edge.daemon import Daemon, DaemonSettings, RunSummary
 from edge.errors import ConfigError, EdgeError
+from edge.letters import SPARKPLUG
 from edge.mqtt import MqttPublisher
+from edge.onlookers import Onlookers
 from edge.outbox import Outbox
 from edge.recipe_loading import RecipeLoader, verify_recipe
 from edge.recipe_memory import RecipeMemory
@@ -29,6 +31,7 @@ from edge.runtime.tensorrt.progress import BuildStep
 from edge.scene.tray import read_tray
 from edge.scene.watch import watch_from_file
 from edge.score_watch import ScoreWatch
+from edge.sparkplug.node import SparkplugNode
 from edge.systemd import Notifier
 from edge.trial import try_stages
 
@@ -84,6 +87,7 @@ def run_rig(
     try:
         notifier.extend_timeout(_OUTBOX_PATIENCE_S)
         outbox = Outbox(state_dir / "outbox", config.outbox)
+        sparkplug = _sparkplug(config, state_dir)
         daemon = Daemon(
             source=kept_source_from_config(config.camera, max_age_s=config.daemon.max_frame_age_s),
             model=first.model,
@@ -94,6 +98,7 @@ def run_rig(
             scores=ScoreWatch(config.score_watch),
             settings=_settings(config, state_dir),
             notifier=notifier,
+            onlooker=Onlookers(() if sparkplug is None else (sparkplug,)),
         )
         commanded = Commanded(
             loader,
@@ -114,8 +119,20 @@ def run_rig(
         if outbox is not None:
             outbox.close()
         raise
-    with stopped_by_signals(daemon.stop), commanded:
+    with ExitStack() as running:
+        running.enter_context(stopped_by_signals(daemon.stop))
+        running.enter_context(commanded)
+        if sparkplug is not None:
+            running.enter_context(sparkplug.attached(functools.partial(commanded.desk.ask, client=SPARKPLUG)))
         return daemon.run()
+
+
+def _sparkplug(config: RigConfig, state_dir: Path) -> SparkplugNode | None:
+    if config.sparkplug is None or not config.sparkplug.enabled:
+        return None
+    recipes = config.recipe_book().recipes.values()
+    triggerable = any(isinstance(recipe.trigger, CommandTrigger) for recipe in recipes)
+    return SparkplugNode(config.sparkplug, config.broker, config.rig, state_dir, triggerable=triggerable)
 
 
 def _settings(config: RigConfig, state_dir: Path) -> DaemonSettings:

@@ -91,8 +91,9 @@ class TestJudged:
         assert self.judge({"trigger": ("hmi",)}, self.letter("x", payload=b"{")) == "not_allowed"
         assert self.judge({"trigger": ("hmi",)}, self.letter("hmi", payload=b"{")) == "malformed"
 
-    def test_the_rigs_own_page_is_a_name_that_nobody_has_at_the_broker(self) -> None:
-        allow = {"trigger": ("dashboard", "*")}
+    @pytest.mark.parametrize("own", ["dashboard", "sparkplug"])
+    def test_the_rigs_own_doors_are_names_that_nobody_has_at_the_broker(self, own: str) -> None:
+        allow = {"trigger": (own, "*")}
         desk = OrderDesk(
             (handler(TriggerOrder, lambda order, letter, respond: respond(Reply("accepted"))),),
             TOPICS,
@@ -100,10 +101,11 @@ class TestJudged:
             lambda answer, topic, correlation: None,
             authority=Authority(allow),
         )
-        said = json.dumps(order("dashboard")).encode()
-        assert desk.ask("trigger", said).result(0).status == "accepted"
-        assert desk.ask("trigger", json.dumps(order("hmi")).encode()).result(0).reason == "issuer_mismatch"
-        assert self.judge(allow, self.letter("dashboard", "dashboard")) == "not_allowed"
+        said = json.dumps(order(own)).encode()
+        assert desk.ask("trigger", said, client=own).result(0).status == "accepted"
+        other = json.dumps(order("hmi")).encode()
+        assert desk.ask("trigger", other, client=own).result(0).reason == "issuer_mismatch"
+        assert self.judge(allow, self.letter(own, own)) == "not_allowed"
 
     def test_an_answer_goes_to_the_client_whose_topic_it_came_by(self) -> None:
         sent: list[tuple[str, str | None]] = []
