@@ -25,8 +25,10 @@ class ScoreRanks:
     def __init__(self, scores: Sequence[float] = (), *, bins: int = 4096) -> None:
         self._bins = bins
         self._dropped_bits = 0
-        self._keys = np.empty(0, dtype=np.int64)  # (k,) ascending
-        self._counts = np.empty(0, dtype=np.int64)  # (k,)
+        # Made once, one longer than may stay: arrays that grow by one with each part leave holes everywhere.
+        self._keys = np.zeros(bins + 1, dtype=np.int64)  # (bins + 1,), the first `used` ascending
+        self._counts = np.zeros(bins + 1, dtype=np.int64)  # (bins + 1,)
+        self._used = 0
         self._seen = 0
         for score in scores:
             self.add(score)
@@ -49,30 +51,33 @@ class ScoreRanks:
         `chance`, uniform in (0, 1) and drawn anew each time, says where it stands among its equals.
         """
         place = self._place(score)
-        larger = int(self._counts[place + 1 :].sum())
+        larger = int(self._counts[place + 1 : self._used].sum())
         return (larger + chance * int(self._counts[place])) / self._seen
 
     def _place(self, score: float) -> int:
         key = _ordered_bits(score)
         place = self._find(key)
-        if place == self._keys.size or self._keys[place] != key >> self._dropped_bits:
-            self._keys = np.insert(self._keys, place, key >> self._dropped_bits)
-            self._counts = np.insert(self._counts, place, 0)
+        if place == self._used or self._keys[place] != key >> self._dropped_bits:
+            for array, new in ((self._keys, key >> self._dropped_bits), (self._counts, 0)):
+                array[place + 1 : self._used + 1] = array[place : self._used]
+                array[place] = new
+            self._used += 1
         self._counts[place] += 1
         self._seen += 1
-        while self._keys.size > self._bins:
+        while self._used > self._bins:
             self._coarsen()
             place = self._find(key)
         return place
 
     def _find(self, key: int) -> int:
-        return int(np.searchsorted(self._keys, key >> self._dropped_bits))
+        return int(np.searchsorted(self._keys[: self._used], key >> self._dropped_bits))
 
     def _coarsen(self) -> None:
         self._dropped_bits += 1
-        keys, first = np.unique(self._keys >> 1, return_index=True)
-        self._counts = np.add.reduceat(self._counts, first)
-        self._keys = keys
+        keys, first = np.unique(self._keys[: self._used] >> 1, return_index=True)
+        self._counts[: keys.size] = np.add.reduceat(self._counts[: self._used], first)
+        self._keys[: keys.size] = keys
+        self._used = keys.size
 
 
 def _ordered_bits(score: float) -> int:
