@@ -44,6 +44,7 @@ from edge.order_messages import (
     RunningRecipe,
     TriggerOrder,
 )
+from edge.watching.report import WatchReport
 
 __all__ = ["TOPICS", "TopicEntry", "documentation", "main", "schema_files", "with_documentation"]
 
@@ -286,7 +287,7 @@ TOPICS: tuple[TopicEntry, ...] = (
 
 
 def schema_files() -> dict[str, str]:
-    """File name → JSON Schema (draft 2020-12) of each kind of message, and of `edge-doctor --json`."""
+    """File name → JSON Schema (draft 2020-12) of each kind of message, and of what two commands say."""
     models: Mapping[str, type[BaseModel]] = {
         "availability": Availability,
         "verdict": Verdict,
@@ -296,6 +297,7 @@ def schema_files() -> dict[str, str]:
         "recipe_state": RecipeState,
         "answer": Answer,
         "doctor": Report,
+        "watch": WatchReport,
         **{f"cmd_{order.command}": order for order in ORDERS},
     }
     return {

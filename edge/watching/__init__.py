@@ -1,0 +1,1 @@
+"""A view of all rigs at a broker."""
