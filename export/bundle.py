@@ -28,6 +28,7 @@ from edge.errors import ExportError
 from edge.quantile import calibrate_by_quantile
 from edge.sealed import file_sha256
 from edge.signing import sign_bundle
+from edge.trained_on import TRAINED_ON_FILE
 from edge.version import __version__
 from export.calibration_data import stage_inputs
 from export.golden import write_golden
@@ -80,7 +81,8 @@ def export_bundle(
     if out.exists():
         raise ExportError(f"{out}: exists already; a bundle is never written over, choose another folder")
     model, info = load_model(run)
-    golden, scores = load_golden(run), load_log(run).validation_scores
+    golden, log = load_golden(run), load_log(run)
+    scores = log.validation_scores
     refuse_no_samples(golden)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +115,8 @@ def export_bundle(
             )
             refuse_problems(verification)
             (draft / VERIFICATION_FILE).write_text(verification.model_dump_json(indent=1) + "\n", "utf-8")
+            if log.trained_on is not None:
+                (draft / TRAINED_ON_FILE).write_text(log.trained_on.model_dump_json(indent=1) + "\n", "utf-8")
             write_golden(draft, model, measured, verification)
             digest = _write_manifest(draft, model, info, parts)  # again: it now lists these, too
             write_calibration(draft, calibration.model_copy(update={"model_sha256": digest}))

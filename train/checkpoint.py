@@ -21,6 +21,7 @@ from safetensors.torch import save as save_tensors
 from edge.errors import TrainingError
 from edge.preprocessing import Preprocessing
 from edge.sealed import write_atomically
+from edge.trained_on import TrainedOn
 from train.config import TrainConfig
 from train.golden import GOLDEN_FILE, GoldenSample, packed_golden
 from train.methods import Method, build_method
@@ -47,10 +48,14 @@ class RunInfo(_Frozen):
 
 
 class TrainingLog(_Frozen):
-    """What training saw: a curve for each phase, and the scores of the good parts held out."""
+    """What training saw: a curve for each phase, the scores of the good parts held out, and all pictures.
+
+    `trained_on` is None in a run of before.
+    """
 
     curves: dict[str, tuple[float, ...]]
     validation_scores: dict[str, float]
+    trained_on: TrainedOn | None = None
 
 
 def save_run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -13,7 +13,10 @@ from pathlib import Path
 
 import torch
 
+from edge.camera.sample import Sample
 from edge.errors import DatasetError, TrainingError
+from edge.sealed import file_sha256
+from edge.trained_on import TrainedOn
 from edge.version import __version__
 from train.checkpoint import MODEL_FILE, RunInfo, TrainingLog, save_run
 from train.config import TrainConfig
@@ -114,7 +117,20 @@ def _finish(
             scores[name_of(sample)] = score
             advance(1)
     golden = choose_golden(good, scores, info.config.false_reject_rate, model.wanted, info.config.seed)
-    save_run(out, model, info, TrainingLog(curves=curves, validation_scores=scores), golden)
+    seen = TrainedOn(train=_digests(good.train), held_out=_digests(good.held_out))
+    log = TrainingLog(curves=curves, validation_scores=scores, trained_on=seen)
+    save_run(out, model, info, log, golden)
+
+
+def _digests(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """The sha256 of each colour picture's file, sorted; raises `DatasetError`."""
+    found = set()
+    for sample in samples:
+        try:
+            found.add(file_sha256(sample.rgb_path))
+        except OSError as error:
+            raise DatasetError(f"{sample.rgb_path}: can't be read ({error.strerror}); restore it") from error
+    return tuple(sorted(found))
 
 
 class _Unseen:

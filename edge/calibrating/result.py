@@ -10,8 +10,9 @@ from typing_extensions import Self
 
 from edge.calibrating.fitting import Fit
 from edge.calibrating.tradeoff import Rate
+from edge.calibration import Calibration
 
-__all__ = ["FitReport", "RateReport", "percent", "print_fit"]
+__all__ = ["FitReport", "RateReport", "percent", "print_calibration", "print_fit"]
 
 
 class _Strict(BaseModel):
@@ -144,3 +145,40 @@ def print_fit(fit: Fit, console: Console) -> None:
 
 def _rate(rate: Rate, what: str) -> str:
     return f"{rate.count} of {rate.of} {what} ({percent(rate.low)} to {percent(rate.high)})"
+
+
+def print_calibration(found: Calibration, console: Console) -> None:
+    """A calibration for a person."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    rows: dict[str, object] = {
+        "calibration": f"{found.calibration_id}, version {found.version}",
+        "model": found.model_sha256,
+        "threshold": f"{found.threshold:.6g}",
+        "for review above": None if found.review_threshold is None else f"{found.review_threshold:.6g}",
+        "promise": _promise_of(found),
+        "false rejects to expect": None
+        if found.good_rate_interval is None
+        else " to ".join(percent(rate) for rate in found.good_rate_interval),
+        "good parts": found.good_parts,
+        "bad parts": found.bad_parts,
+        "captures": len(found.captures) or None,
+        "by": found.created_by,
+        "at": f"{found.created_utc:%Y-%m-%d %H:%M:%S} UTC",
+        "replaces": found.replaces,
+        "note": found.note,
+    }
+    for name, value in rows.items():
+        if value is not None:
+            table.add_row(name, Text(str(value)))
+    console.print(table)
+
+
+def _promise_of(found: Calibration) -> str:
+    if found.provisional or found.false_reject_rate is None:
+        return f"none: provisional ({found.method})"
+    rate = f"at most {percent(found.false_reject_rate)} of good parts are rejected"
+    if found.confidence is None:
+        return f"{rate}, on average over such calibrations"
+    return f"{rate}, with {percent(found.confidence)} confidence"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.errors import CalibrationError
 
-__all__ = ["KnownParts", "ScoredPart", "once_per_part", "read_scores"]
+__all__ = ["KnownParts", "ScoredPart", "once_per_part", "read_scores", "some"]
 
 _COLUMNS = ("score", "label", "lot", "part")
 _GOOD = ("good", "ok", "")
@@ -123,7 +123,7 @@ def once_per_part(known: KnownParts, *, dedupe: bool) -> KnownParts:
         kept.append(part)
     if not again:
         return known
-    named = _some(again)
+    named = some(again)
     said = (
         f"{len(again)} captures show a part that was there before ({named}); each part counts once"
         if dedupe
@@ -133,5 +133,6 @@ def once_per_part(known: KnownParts, *, dedupe: bool) -> KnownParts:
     return KnownParts(tuple(kept), (*known.warnings, said))
 
 
-def _some(names: Sequence[str], count: int = 3) -> str:
+def some(names: Sequence[str], count: int = 3) -> str:
+    """The first few names, and dots where there are more."""
     return ", ".join(names[:count]) + (", …" if len(names) > count else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +12,22 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from edge.calibrating.fitting import Asked, Lots, fit
+from edge.bundle import load_bundle
+from edge.calibrating.captures import captures_in
+from edge.calibrating.fitting import Asked, Fit, Lots, fit
+from edge.calibrating.gathering import Material, calibrate_bundle
 from edge.calibrating.need import ALPHAS, DELTAS, needs
-from edge.calibrating.result import FitReport, print_fit
+from edge.calibrating.output import PAGE_FILE, check_folder, install, write_folder, write_page
+from edge.calibrating.page import calibration_page, need_page
+from edge.calibrating.record import this_person
+from edge.calibrating.result import FitReport, print_calibration, print_fit
 from edge.calibrating.scores import once_per_part, read_scores
 from edge.calibrating.tradeoff import Costs
+from edge.calibration import Calibration
+from edge.calibration_file import CALIBRATION_FILE
 from edge.commands.common import ended_by_errors
 from edge.errors import CalibrationError
+from edge.sealed import plain_data, read_sealed
 
 __all__ = ["app", "main"]
 
@@ -50,6 +60,21 @@ def fit_command(
     scores: Annotated[
         Path | None, typer.Option(help="A CSV with the columns score and perhaps label, lot, part.")
     ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="The model bundle's folder; it scores the captures.")
+    ] = None,
+    captures: Annotated[
+        list[Path] | None,
+        typer.Option(help="A lot of captures, a folder of lots, or a category of MVTec 3D-AD; repeatable."),
+    ] = None,
+    bad: Annotated[
+        list[Path] | None, typer.Option(help="The same, of which only the bad parts are taken; repeatable.")
+    ] = None,
+    recording: Annotated[
+        Path | None, typer.Option(help="A recording (.db3, .bag) whose every frame shows a good part.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of MVTec 3D-AD: the split of --captures.")] = "validation",
+    bad_split: Annotated[str, typer.Option(help="Of MVTec 3D-AD: the split of --bad.")] = "test",
     alpha: Annotated[float, typer.Option(help="The share of good parts that may be rejected.")] = 0.01,
     delta: Annotated[
         float, typer.Option(help="The chance that the promise does not hold; 0.05 is 95 % confidence.")
@@ -78,18 +103,30 @@ def fit_command(
     dedupe: Annotated[
         bool, typer.Option("--dedupe", help="Count each part once, by its first capture.")
     ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder for calibration.yaml, calibration.html and scores.csv.")
+    ] = None,
+    install_it: Annotated[
+        bool, typer.Option("--install", help="Put the calibration into the bundle, in place of its own.")
+    ] = False,
+    by: Annotated[str | None, typer.Option(help="Who calibrates; else the user and the computer.")] = None,
+    note: Annotated[str | None, typer.Option(help="A sentence to keep with the calibration.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object on stdout.")] = False,
 ) -> None:
     """Find the threshold that good parts allow, and say what it promises.
 
-    **Example:** `edge-calibrate fit --scores scores.csv --alpha 0.01 --delta 0.05 --json`
+    Captures are scored by the bundle as the device does it, with a progress bar. One that the model was
+    trained on is refused; a part that is there twice is found, by its serial or its look.
 
-    **Exit codes:** 0 the promise is as asked for, or --best-effort took less; 2 wrong command line, 11 it
-    can't be promised, or the scores can't be read.
+    **Example:** `edge-calibrate fit --bundle bundles/gland --captures captures/gland/lot7 --out calibration`
+
+    **Exit codes:** 0 the promise is as asked for, or --best-effort took less; 2 wrong command line, 3 --out,
+    4 captures, 5 bundle, 6 a stage can't run, 11 it can't be promised, or the scores can't be read.
     """
     with ended_by_errors():
-        if scores is None:
-            raise typer.BadParameter("say what to calibrate on: --scores FILE")
+        _check(scores, bundle, captures, recording, install_it=install_it)
+        if out is not None:
+            check_folder(out)
         asked = Asked(
             alpha=alpha,
             delta=None if marginal else delta,
@@ -99,11 +136,105 @@ def fit_command(
             costs=_costs(costs, prevalence),
             weaken=weaken,
         )
-        found = fit(once_per_part(read_scores(scores), dedupe=dedupe), asked)
+        product: str | None = None
+        calibration: Calibration | None = None
+        pictures: dict[str, bytes] = {}
+        if bundle is not None:
+            loaded = load_bundle(bundle)
+            material = Material(
+                captures=tuple(
+                    [capture for path in captures or () for capture in captures_in(path, split)]
+                    + [
+                        capture
+                        for path in bad or ()
+                        for capture in captures_in(path, bad_split)
+                        if not capture.good
+                    ]
+                ),
+                recording=recording,
+            )
+            done = calibrate_bundle(
+                loaded,
+                material,
+                asked,
+                dedupe=dedupe,
+                created_utc=datetime.now(timezone.utc).replace(microsecond=0),
+                created_by=by or this_person(),
+                note=note,
+            )
+            found, calibration, pictures = done.fit, done.calibration, done.pictures
+            product = loaded.product
+        elif scores is not None:
+            found = fit(once_per_part(read_scores(scores), dedupe=dedupe), asked)
+        if out is not None:
+            page = calibration_page(found, product=product, calibration=calibration, pictures=pictures)
+            write_folder(out, page, found.known.parts, calibration)
+        if install_it and bundle is not None and calibration is not None:
+            install(bundle, calibration)
+    _print(found, as_json=as_json, out=out, installed=bundle if install_it else None)
+
+
+def _check(
+    scores: Path | None,
+    bundle: Path | None,
+    captures: list[Path] | None,
+    recording: Path | None,
+    *,
+    install_it: bool,
+) -> None:
+    """What does not go together is a wrong command line."""
+    if bundle is None:
+        if captures or recording is not None:
+            raise typer.BadParameter("--captures and --recording are scored by a bundle; give --bundle")
+        if scores is None:
+            raise typer.BadParameter("say what to calibrate on: --bundle and --captures, or --scores")
+        if install_it:
+            raise typer.BadParameter("--install puts a calibration into a bundle; give --bundle")
+    elif scores is not None:
+        raise typer.BadParameter("--scores has scores already; leave out --bundle")
+    elif not captures and recording is None:
+        raise typer.BadParameter("--bundle has nothing to score; give --captures or --recording")
+
+
+def _print(found: Fit, *, as_json: bool, out: Path | None, installed: Path | None) -> None:
     if as_json:
         sys.stdout.write(FitReport.of(found).model_dump_json() + "\n")
         return
-    print_fit(found, Console(highlight=False))
+    console = Console(highlight=False)
+    print_fit(found, console)
+    if out is not None:
+        console.print(f"Page, scores and calibration: {out / PAGE_FILE}", markup=False, soft_wrap=True)
+    if installed is not None:
+        console.print(f"{installed} has this calibration now", markup=False, soft_wrap=True)
+
+
+@app.command()
+def show(
+    path: Annotated[
+        Path, typer.Argument(help="A calibration.yaml, or the folder (a bundle, --out) that holds one.")
+    ],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="The calibration as one JSON object.")] = False,
+) -> None:
+    """Show a calibration: its threshold, and what it promises.
+
+    **Example:** `edge-calibrate show bundles/gland`
+
+    **Exit codes:** 0, 2 wrong command line, 5 it was changed or is missing, 11 it can't be read.
+    """
+    with ended_by_errors():
+        file = path / CALIBRATION_FILE if path.is_dir() else path
+        text = read_sealed(file)[0]
+        try:
+            found = Calibration.model_validate(plain_data(text))
+        except ValueError as error:  # pydantic's ValidationError is one
+            raise CalibrationError(
+                f"{file}: is not a calibration that this version can read: {error}; calibrate again"
+            ) from error
+    if as_json:
+        sys.stdout.write(found.model_dump_json() + "\n")
+        return
+    print_calibration(found, Console(highlight=False))
 
 
 @app.command()
@@ -115,6 +246,7 @@ def need(
     delta: Annotated[
         list[float] | None, typer.Option(help="The chance that the promise does not hold; repeatable.")
     ] = None,
+    out: Annotated[Path | None, typer.Option(help="A page (.html) with the table and a drawing.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row and line.")] = False,
 ) -> None:
     """Say how many good parts a promise takes.
@@ -123,6 +255,8 @@ def need(
     """
     with ended_by_errors():
         rows = needs(alpha or ALPHAS, delta or DELTAS)
+        if out is not None:
+            write_page(out, need_page(alpha or ALPHAS, delta or DELTAS))
     if as_json:
         for row in rows:
             line = NeedRow(

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
+import pytest
+from click.testing import Result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
+from edge.bundle import FileSpec, load_bundle, write_manifest
+from edge.calibrating.output import install
+from edge.calibrating.scores import read_scores
+from edge.calibration_file import read_calibration
+from edge.captures import list_captures, write_capture
 from edge.commands.calibrate import app
+from edge.errors import CalibrationError
+from edge.inspector import Inspector
+from edge.runtime import runner_for
+from edge.sealed import file_sha256
+from edge.signing import sign_bundle
+from edge.simulation import RigScene
+from edge.simulation.dataset import frame_from_shot, write_lot
+from edge.trained_on import TRAINED_ON_FILE, TrainedOn
+from tests.browser import needs_chromium, opened
+from tests.tiny_bundle import make_tiny_bundle
 
 RUN = CliRunner().invoke
 
@@ -64,3 +85,202 @@ def test_how_many_parts() -> None:
     table = RUN(app, ["need"])
     assert table.exit_code == 0
     assert "2995" in table.stdout
+
+
+@pytest.fixture(scope="module")
+def lots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two lots of simulated plates, good and bad."""
+    folder = tmp_path_factory.mktemp("captures")
+    for seed in (3, 4):
+        scene = RigScene("plate", seed=seed, width_px=320, height_px=240, defective_share=0.4)
+        write_lot(scene, folder / f"lot-{seed}", 8)
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return make_tiny_bundle(tmp_path / "bundle")
+
+
+def calibrate(*arguments: object) -> Result:
+    return RUN(app, [str(argument) for argument in arguments])
+
+
+def fitted(bundle: Path, captures: Path, *more: object) -> Result:
+    return calibrate("fit", "--bundle", bundle, "--captures", captures, "--best-effort", "--json", *more)
+
+
+class TestCaptures:
+    def test_the_score_of_each_capture_is_that_of_the_rig(
+        self, bundle: Path, lots: Path, tmp_path: Path
+    ) -> None:
+        result = fitted(bundle, lots, "--out", tmp_path / "out", "--by", "Ada", "--note", "after cleaning")
+        assert result.exit_code == 0, result.output
+        said = json.loads(result.stdout)
+        good, bad = (len(list(lots.glob(pattern))) for pattern in ("*/good/*.rgb.png", "*/*/*.mask.png"))
+        assert (said["good_parts"], said["bad_parts"]) == (good, bad)
+        assert said["lots"]["parts_by_lot"].keys() == {"lot-3", "lot-4"}
+        loaded = load_bundle(bundle)
+        with runner_for(loaded) as runner:
+            inspector = Inspector(loaded, runner)
+            scores = [
+                inspector.inspect(sample.frame()).score
+                for lot in sorted(lots.iterdir())
+                for sample in list_captures(lot)
+                if sample.defect is None
+            ]
+        written = read_scores(tmp_path / "out" / "scores.csv")
+        assert [part.score for part in written.good] == scores
+        calibration = read_calibration(tmp_path / "out", loaded.model_sha256)
+        assert calibration is not None
+        assert calibration.threshold == said["threshold"] == max(scores)
+        assert calibration.good_scores == tuple(sorted(scores))
+        assert calibration.created_by == "Ada"
+        assert calibration.replaces == "tiny"
+        assert calibration.note is not None
+        assert calibration.note.startswith("after cleaning")
+        assert calibration.method == "conformal"
+        assert calibration.confidence == 0.95
+        assert calibration.false_reject_rate == said["alpha"]  # what is promised, not what was asked for
+        assert set(calibration.captures) == {file_sha256(path) for path in lots.glob("*/*/*.rgb.png")}
+
+    def test_it_is_installed_for_the_daemon_to_read(self, bundle: Path, lots: Path) -> None:
+        before = load_bundle(bundle)
+        said = json.loads(fitted(bundle, lots, "--install").stdout)
+        after = load_bundle(bundle)
+        assert after.model_sha256 == before.model_sha256
+        assert after.calibration is not None
+        assert after.calibration.threshold == said["threshold"]
+        assert not after.calibration.provisional
+        shown = calibrate("show", bundle)
+        assert shown.exit_code == 0
+        assert "95 % confidence" in shown.stdout
+        assert json.loads(calibrate("show", bundle, "--json").stdout)["threshold"] == said["threshold"]
+
+    def test_a_signed_bundle_is_not_changed(self, bundle: Path, lots: Path) -> None:
+        sign_bundle(bundle, Ed25519PrivateKey.generate())
+        before = (bundle / "calibration.yaml").read_bytes()
+        result = fitted(bundle, lots, "--install")
+        assert result.exit_code == 11
+        assert "is signed" in result.stderr
+        assert (bundle / "calibration.yaml").read_bytes() == before
+
+    def test_another_models_calibration_is_refused(self, bundle: Path, lots: Path, tmp_path: Path) -> None:
+        assert fitted(bundle, lots, "--out", tmp_path / "out").exit_code == 0
+        other = make_tiny_bundle(tmp_path / "other", colour=(0.5, 0.5, 0.5))
+        shutil.copy(tmp_path / "out" / "calibration.yaml", other / "calibration.yaml")
+        with pytest.raises(CalibrationError, match="scores of two models"):
+            load_bundle(other)
+        calibration = read_calibration(tmp_path / "out", load_bundle(bundle).model_sha256)
+        assert calibration is not None
+        (other / "calibration.yaml").unlink()
+        with pytest.raises(CalibrationError, match="scores of two models"):
+            install(other, calibration)
+
+    def test_a_capture_that_was_trained_on_is_refused(self, lots: Path, tmp_path: Path) -> None:
+        digests = sorted(file_sha256(path) for path in lots.glob("*/good/*.rgb.png"))
+        seen = TrainedOn(train=tuple(digests[:1]), held_out=tuple(digests[1:3]))
+        result = fitted(trained_bundle(tmp_path / "seen", seen), lots)
+        assert result.exit_code == 11
+        assert f"1 of {len(digests)} good captures were trained on" in result.stderr
+        held_out = TrainedOn(train=(), held_out=tuple(digests[1:3]))
+        result = fitted(trained_bundle(tmp_path / "held", held_out), lots)
+        assert result.exit_code == 0
+        assert f"2 of {len(digests)} good captures were held out" in json.loads(result.stdout)["warnings"][0]
+        unknown = fitted(make_tiny_bundle(tmp_path / "unknown"), lots)
+        assert "does not say which captures it was trained on" in json.loads(unknown.stdout)["warnings"][0]
+
+    def test_one_part_that_was_captured_twice_is_found(self, bundle: Path, tmp_path: Path) -> None:
+        scene = RigScene("plate", seed=3, defective_share=0.0)
+        write_lot(scene, tmp_path / "lot", 3)
+        again = RigScene("plate", seed=3, defective_share=0.0).shot(1)
+        assert again is not None
+        frame = frame_from_shot(scene, 1, again)
+        noise = np.random.default_rng(0).integers(-1, 2, frame.rgb.shape)
+        frame = replace(frame, rgb=np.clip(frame.rgb + noise, 0, 255).astype(np.uint8))
+        write_capture(tmp_path / "lot", "good", frame)
+        said = json.loads(fitted(bundle, tmp_path / "lot").stdout)
+        assert said["good_parts"] == 4
+        assert any("(lot/good/003)" in warning and "--dedupe" in warning for warning in said["warnings"])
+        once = json.loads(fitted(bundle, tmp_path / "lot", "--dedupe").stdout)
+        assert once["good_parts"] == 3
+
+    def test_what_can_not_be_judged_counts_neither_way(self, bundle: Path, tmp_path: Path) -> None:
+        write_lot(RigScene("plate", seed=3, defective_share=0.0), tmp_path / "lot", 3)
+        cv2.imwrite(str(tmp_path / "lot/good/001.depth.png"), np.zeros((480, 640), np.uint16))
+        said = json.loads(fitted(bundle, tmp_path / "lot").stdout)
+        assert said["good_parts"] == 2
+        assert any(
+            "1 captures can't be judged (1 depth_invalid: lot/good/001)" in w for w in said["warnings"]
+        )
+
+    def test_a_model_that_gives_nan_calibrates_nothing(self, lots: Path, tmp_path: Path) -> None:
+        result = fitted(make_tiny_bundle(tmp_path / "b", broken="nan"), lots)
+        assert result.exit_code == 11
+        assert "not_finite" in result.stderr
+
+    def test_nothing_is_written_over(self, bundle: Path, lots: Path, tmp_path: Path) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "mine.txt").write_text("mine")
+        result = fitted(bundle, lots, "--out", tmp_path / "out")
+        assert result.exit_code == 3
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+    def test_a_folder_that_is_none(self, bundle: Path, tmp_path: Path) -> None:
+        result = fitted(bundle, tmp_path)
+        assert result.exit_code == 4
+        assert "holds neither capture.yaml" in result.stderr
+
+    def test_a_changed_calibration_is_not_shown(self, bundle: Path) -> None:
+        path = bundle / "calibration.yaml"
+        path.write_text(path.read_text(encoding="utf-8").replace("0.5", "0.6"), encoding="utf-8")
+        assert calibrate("show", bundle).exit_code == 5
+
+
+def test_a_list_of_captures_that_is_none_is_refused(lots: Path, tmp_path: Path) -> None:
+    wrong = TrainedOn.model_construct(train=("not a digest",), held_out=())
+    result = fitted(trained_bundle(tmp_path / "wrong", wrong), lots)
+    assert result.exit_code == 5
+    assert TRAINED_ON_FILE in result.stderr
+
+
+def trained_bundle(folder: Path, seen: TrainedOn) -> Path:
+    """A bundle that says what it was trained on."""
+    make_tiny_bundle(folder, threshold=None)
+    manifest = load_bundle(folder).manifest
+    (folder / TRAINED_ON_FILE).write_text(seen.model_dump_json(), encoding="utf-8")
+    path = folder / TRAINED_ON_FILE
+    spec = FileSpec(sha256=file_sha256(path), bytes=path.stat().st_size)
+    write_manifest(folder, manifest.model_copy(update={"files": {**manifest.files, TRAINED_ON_FILE: spec}}))
+    return folder
+
+
+@pytest.mark.browser
+@needs_chromium
+def test_the_pages_are_whole_in_a_browser(bundle: Path, lots: Path, tmp_path: Path) -> None:
+    assert fitted(bundle, lots, "--out", tmp_path / "out").exit_code == 0
+    assert calibrate("need", "--out", tmp_path / "need.html").exit_code == 0
+    for page, width in ((tmp_path / "out" / "calibration.html", 1280), (tmp_path / "need.html", 400)):
+        with opened(page, width=width) as found:
+            assert found.complaints == []
+            assert found.requests == [page.as_uri()]
+            assert found.broken_images() == []
+            assert found.overflow_px() <= 0
+            assert found.page.locator("svg").count() >= 1
+    with opened(tmp_path / "out" / "calibration.html") as found:
+        good = len(list(lots.glob("*/good/*.rgb.png")))
+        bars = found.page.locator("rect.good-bar title").all_text_contents()
+        assert sum(int(text.split()[0]) for text in bars) == good
+        assert found.page.locator("article.part img").count() >= 6
+        line = found.page.locator("line.threshold").first.get_attribute("x1")
+        assert line is not None
+
+
+def test_scores_alone_make_a_page_but_no_calibration(tmp_path: Path) -> None:
+    result = calibrate("fit", "--scores", scores_file(tmp_path), "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["calibration.html", "scores.csv"]
+    assert (
+        read_scores(tmp_path / "out" / "scores.csv").good[0].score
+        == read_scores(tmp_path / "scores.csv").good[0].score
+    )

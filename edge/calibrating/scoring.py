@@ -1,0 +1,150 @@
+"""Captures → scores, by the device's own inspector; parts that are there twice are found by their look."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from edge.bundle import Bundle
+from edge.calibrating.captures import KnownCapture
+from edge.calibrating.scores import KnownParts, ScoredPart, some
+from edge.calibration import Calibration
+from edge.capturing.likeness import Known
+from edge.capturing.measuring import measure
+from edge.errors import CalibrationError
+from edge.frame import Frame
+from edge.heatmap import encode_jpeg, overlay_image
+from edge.inspection import Inspection, Outcome
+from edge.inspector import Inspector
+from edge.runtime.runner import Runner
+from edge.trained_on import TrainedOn
+
+__all__ = ["Scorer", "pictures_of", "refuse_trained_on"]
+
+_UNCALIBRATED = "uncalibrated"
+_PICTURE_PX = 420
+
+
+class Scorer:
+    """Scores frames by a bundle without its threshold, and remembers what it could not judge."""
+
+    def __init__(self, bundle: Bundle, runner: Runner) -> None:
+        self._bundle = bundle
+        self._inspector = Inspector(replace(bundle, calibration=None), runner)
+        self._seen = Known(rests=False)
+        self._parts: list[ScoredPart] = []
+        self._unjudged: list[tuple[str, str]] = []
+
+    def add(
+        self,
+        name: str,
+        frame: Frame,
+        *,
+        capture_sha256: str,
+        defect: str | None = None,
+        lot: str | None = None,
+        serial: str | None = None,
+    ) -> ScoredPart | None:
+        """Score one frame; None where it can't be judged; raises `CalibrationError` where the model fails."""
+        inspection = self._inspector.inspect(frame)
+        if inspection.outcome is Outcome.ERROR:
+            raise CalibrationError(
+                f"{name}: the model gives no score ({inspection.reason}: {inspection.detail}); export it "
+                "anew, or leave the capture out"
+            )
+        if inspection.score is None or inspection.reason != _UNCALIBRATED:
+            self._unjudged.append((name, inspection.reason or inspection.outcome.value))
+            return None
+        part = ScoredPart(
+            name=name,
+            score=inspection.score,
+            good=defect is None,
+            defect=defect,
+            lot=lot,
+            part=serial if defect is not None or serial is not None else self._part_of(name, frame),
+            capture_sha256=capture_sha256,
+        )
+        self._parts.append(part)
+        return part
+
+    def known(self) -> KnownParts:
+        """All that was scored, and a warning of what could not be."""
+        if not self._unjudged:
+            return KnownParts(tuple(self._parts))
+        reasons = Counter(reason for _, reason in self._unjudged)
+        said = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        return KnownParts(
+            tuple(self._parts),
+            (
+                f"{len(self._unjudged)} captures can't be judged ({said}: "
+                f"{some([name for name, _ in self._unjudged])}) and count neither way; parts like them "
+                "get no decision on the rig, either",
+            ),
+        )
+
+    def _part_of(self, name: str, frame: Frame) -> str:
+        """The capture that shows the same part in the same place, by its look; itself where there is none."""
+        thumbnail = measure(frame, self._bundle.manifest.preprocessing.foreground).thumbnail
+        same = self._seen.same(thumbnail)
+        if same is None:
+            self._seen.add(name, thumbnail)
+        return same or name
+
+
+def refuse_trained_on(captures: Iterable[tuple[str, str]], seen: TrainedOn | None) -> tuple[str, ...]:
+    """What must be said of good captures, (name, sha256), that the model has seen.
+
+    Raises `CalibrationError` where it was fitted to one.
+    """
+    if seen is None:
+        return (
+            "the bundle does not say which captures it was trained on: make sure that none of these was "
+            "among them, or export it anew from a run of this version",
+        )
+    listed = list(captures)
+    fitted = [name for name, digest in listed if digest in seen.train]
+    if fitted:
+        raise CalibrationError(
+            f"{len(fitted)} of {len(listed)} good captures were trained on ({some(fitted)}): the model knows "
+            "them, and scores them lower than it will score tomorrow's. Calibrate on others"
+        )
+    held_out = [name for name, digest in listed if digest in seen.held_out]
+    if held_out:
+        return (
+            f"{len(held_out)} of {len(listed)} good captures were held out of training, which looked at them "
+            f"to choose ({some(held_out)}): the promise is exact only for captures that it never saw",
+        )
+    return ()
+
+
+def pictures_of(
+    captures: Sequence[KnownCapture],
+    bundle: Bundle,
+    runner: Runner,
+    calibration: Calibration,
+    advance: Callable[[], None],
+) -> dict[str, bytes]:
+    """Each capture with its heatmap, as a small JPEG, by name; colours by the new threshold."""
+    inspector = Inspector(replace(bundle, calibration=calibration), runner)
+    found = {}
+    for capture in captures:
+        found[capture.name] = _small_jpeg(inspector.inspect(capture.sample.frame()))
+        advance()
+    return found
+
+
+def _small_jpeg(inspection: Inspection) -> bytes:
+    picture = overlay_image(inspection)  # (H, W, 3)
+    if inspection.window_px is not None:
+        x, y, width, height = inspection.window_px
+        cut = picture[max(0, y) : max(0, y + height), max(0, x) : max(0, x + width)]
+        picture = cut if cut.size else picture
+    scale = _PICTURE_PX / max(picture.shape[:2])
+    if scale < 1:
+        size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return encode_jpeg(np.ascontiguousarray(picture), 85)
