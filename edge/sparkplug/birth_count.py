@@ -15,7 +15,7 @@ _NUMBERS = 256
 
 
 class BirthCount:
-    """Counts connections from 0 to 255, and from 0 again, in a small file of the rig's state folder.
+    """Counts attempts to connect from 0 to 255, and from 0 again, in a small file of the rig's state folder.
 
     Without a folder, or where its disk refuses, the count begins anew with each start: a host may then take
     the death of the connection before for that of this one, until the next birth.

@@ -93,9 +93,9 @@ class SparkplugNode:
         self._born = False
         self._host_said_ms = -1
         self._connection = self._new_connection()
-        # Not under the lock: the one thread that ends a connection and begins the next.
-        self._restart = threading.Event()
         self._closed = False
+        self._restart = threading.Event()
+        # The one thread that ends a connection and begins the next.
         self._keeper = threading.Thread(target=self._keep, name="sparkplug", daemon=True)
 
     def start(self, ask: Ask) -> None:
@@ -104,12 +104,13 @@ class SparkplugNode:
         self._connection.start()
         self._keeper.start()
 
-    def close(self, timeout_s: float = 5.0) -> None:
+    def close(self, timeout_s: float = 2.0) -> None:
         """Say the death and disconnect; harmless when called twice."""
-        if self._closed:
-            return
-        self._closed = True
-        self._restart.set()
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._restart.set()
         if self._keeper.is_alive():
             self._keeper.join()
         self._leave(timeout_s)
@@ -287,6 +288,8 @@ class SparkplugNode:
             self._leave(_LEAVE_S)
             connection = self._new_connection()
             with self._lock:
+                if self._closed:  # and `_restart` set for good
+                    return
                 self._connection = connection
                 self._restart.clear()
             connection.start()

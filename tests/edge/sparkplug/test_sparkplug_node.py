@@ -334,6 +334,18 @@ class TestPrimaryHost:
         node.close()
         assert "NBIRTH" not in kinds(scada.heard())
 
+    def test_it_stops_while_it_begins_anew(self, broker: LocalBroker, scada: Scada) -> None:
+        for number in range(5):
+            scada.say(True, 10 * number)
+            with rig(broker.client_config(), primary_host_id="scada-1"):
+                births = scada.wait_for("NBIRTH", number + 1)
+                scada.say(False, 10 * number + 1)
+                if number % 2:
+                    scada.wait_for("NDEATH", number + 1)
+            assert len(births) == number + 1
+        deaths = [each.values["bdSeq"] for each in scada.wait_for("NDEATH", 5)]
+        assert deaths == [each.values["bdSeq"] for each in births]
+
 
 class TestCommands:
     def test_a_trigger_takes_the_part_that_was_written_before(
