@@ -37,8 +37,9 @@ _STOP_S = 1.0
 class Commanded:
     """Takes commands, and follows the schedule, while its context lasts.
 
-    `path` is the rig's YAML, None where there is none to read again. Raises `ConfigError` where the broker's
-    password or a certificate can't be read. The rest is as in `RecipeKeeper`.
+    `path` is the rig's YAML, None where there is none to read again. `on_recipe` is told of every change on
+    the keeper's thread, and must not wait. Raises `ConfigError` where the broker's password or a certificate
+    can't be read. The rest is as in `RecipeKeeper`.
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class Commanded:
         progress: BuildProgress | None = None,
         carrying: Callable[[], AbstractContextManager[None]] = nullcontext,
         audit: AuditLog | None = None,
+        on_recipe: Callable[[RecipeState], None] = lambda state: None,
     ) -> None:
+        self._on_recipe = on_recipe
         self.keeper = RecipeKeeper(
             loader,
             first,
@@ -91,6 +94,7 @@ class Commanded:
         self._orders.close(_STOP_S)
 
     def _publish(self, state: RecipeState) -> None:
+        self._on_recipe(state)
         self._orders.publish_recipe(state)
 
 

@@ -22,6 +22,7 @@ from edge.errors import ConfigError, EdgeError
 from edge.letters import SPARKPLUG
 from edge.mqtt import MqttPublisher
 from edge.onlookers import Onlookers
+from edge.order_messages import RecipeState
 from edge.outbox import Outbox
 from edge.recipe_loading import RecipeLoader, verify_recipe
 from edge.recipe_memory import RecipeMemory
@@ -31,6 +32,7 @@ from edge.runtime.tensorrt.progress import BuildStep
 from edge.scene.tray import read_tray
 from edge.scene.watch import watch_from_file
 from edge.score_watch import ScoreWatch
+from edge.sparkplug.commands import metrics_for
 from edge.sparkplug.node import SparkplugNode
 from edge.systemd import Notifier
 from edge.trial import try_stages
@@ -111,6 +113,7 @@ def run_rig(
             progress=news,
             carrying=daemon.carrying,
             audit=AuditLog(state_dir),
+            on_recipe=_nobody if sparkplug is None else sparkplug.on_recipe,
         )
         if on_ready is not None:
             on_ready(daemon)
@@ -131,8 +134,15 @@ def _sparkplug(config: RigConfig, state_dir: Path) -> SparkplugNode | None:
     if config.sparkplug is None or not config.sparkplug.enabled:
         return None
     recipes = config.recipe_book().recipes.values()
-    triggerable = any(isinstance(recipe.trigger, CommandTrigger) for recipe in recipes)
-    return SparkplugNode(config.sparkplug, config.broker, config.rig, state_dir, triggerable=triggerable)
+    offered = metrics_for(
+        triggerable=any(isinstance(recipe.trigger, CommandTrigger) for recipe in recipes),
+        several_recipes=len(recipes) > 1,
+    )
+    return SparkplugNode(config.sparkplug, config.broker, config.rig, state_dir, offered)
+
+
+def _nobody(state: RecipeState) -> None:
+    """Whom no change of recipe needs to be told."""
 
 
 def _settings(config: RigConfig, state_dir: Path) -> DaemonSettings:

@@ -13,7 +13,17 @@ from edge.order_messages import Answer
 from edge.sparkplug.metrics import Described
 from edge.sparkplug.payload import DataType, Value
 
-__all__ = ["ANSWER", "PART_ID", "TRIGGER", "Ask", "answer_text", "metrics_for", "part_id_of", "trigger_order"]
+__all__ = [
+    "ANSWER",
+    "PART_ID",
+    "SWITCH",
+    "TRIGGER",
+    "Ask",
+    "answer_text",
+    "metrics_for",
+    "order",
+    "part_id_of",
+]
 
 Ask = Callable[[str, bytes], "Future[Answer]"]
 """Gives a command, by its name and its JSON, to the rig's desk (`OrderDesk.ask`)."""
@@ -29,14 +39,18 @@ PART_ID = Described(
 TRIGGER = Described(
     "Command/Trigger", DataType.BOOLEAN, "write true: inspect the part that lies there now", writable=True
 )
+SWITCH = Described(
+    "Command/Recipe", DataType.STRING, "write the name of the recipe to go over to", writable=True
+)
 ANSWER = Described(
     "Command/Answer", DataType.STRING, "what became of the last command: `accepted`, or `refused` and why"
 )
 
 
-def metrics_for(*, triggerable: bool) -> Sequence[Described]:
+def metrics_for(*, triggerable: bool, several_recipes: bool) -> Sequence[Described]:
     """What a host can do with this rig; nothing that would do nothing."""
-    return (PART_ID, TRIGGER, ANSWER) if triggerable else ()
+    offered = ((PART_ID, TRIGGER) if triggerable else ()) + ((SWITCH,) if several_recipes else ())
+    return (*offered, ANSWER) if offered else ()
 
 
 def part_id_of(value: Value) -> str | None:
@@ -44,13 +58,13 @@ def part_id_of(value: Value) -> str | None:
     return value if isinstance(value, str) and _PART_ID.fullmatch(value) else None
 
 
-def trigger_order(part_id: str | None) -> bytes:
-    """The JSON of a trigger, as over MQTT (`docs/mqtt.md`); each is a new one."""
-    order = {"request_id": str(uuid.uuid4()), "issued_by": SPARKPLUG, "part_serial": part_id}
-    return json.dumps(order).encode()
+def order(**fields: Value) -> bytes:
+    """The JSON of a command, as over MQTT (`docs/mqtt.md`); each is a new one."""
+    said = {"request_id": str(uuid.uuid4()), "issued_by": SPARKPLUG}
+    return json.dumps(said | fields).encode()
 
 
 def answer_text(answer: Answer) -> str:
     """An answer in one line."""
-    said = (answer.result_id if answer.status != "refused" else answer.reason, answer.detail)
+    said = (answer.result_id, answer.recipe, answer.reason, answer.detail)
     return ": ".join((f"{answer.command} {answer.status}", *(part for part in said if part)))

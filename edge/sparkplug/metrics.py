@@ -11,9 +11,10 @@ from typing import Generic, TypeVar
 
 from edge.inspection import Outcome
 from edge.messages import Health, MachineState, Verdict
+from edge.order_messages import RecipeState
 from edge.sparkplug.payload import DataType, Value
 
-__all__ = ["BD_SEQ", "HEALTH", "REBIRTH", "STATE", "VERDICT", "Described", "Read"]
+__all__ = ["BD_SEQ", "HEALTH", "REBIRTH", "RECIPE", "STATE", "VERDICT", "Described", "Read"]
 
 BD_SEQ = "bdSeq"
 REBIRTH = "Node Control/Rebirth"
@@ -180,3 +181,17 @@ STATE: tuple[Read[MachineState], ...] = (
     _read("Machine/Detail", STRING, "why, in a sentence", lambda s: s.detail),
 )
 """Said when the state changes."""
+
+
+def _refused(state: RecipeState) -> str | None:
+    refused = state.refused
+    return None if refused is None else f"{refused.name}: {refused.reason}: {refused.detail}"
+
+
+RECIPE: tuple[Read[RecipeState], ...] = (
+    _read("Recipe/Running", STRING, "the recipe by which parts are inspected", lambda s: s.running.name),
+    _read("Recipe/Trigger", STRING, "what triggers it", lambda s: s.running.trigger),
+    _read("Recipe/Loading", STRING, "the one that is being loaded; null where none", lambda s: s.loading),
+    _read("Recipe/Refused", STRING, "the latest that could not be taken, and why", _refused),
+)
+"""Said when one of them changes."""

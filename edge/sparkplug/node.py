@@ -20,24 +20,15 @@ from edge.connection import BrokerConnection
 from edge.errors import BrokerUnreachable
 from edge.inbox import Inbox, Incoming
 from edge.messages import Health, MachineState, PictureInfo, Verdict
-from edge.order_messages import Answer
+from edge.order_messages import Answer, RecipeState
 from edge.outgoing import Delivery, Outgoing, QueueLimit
 from edge.publisher import Picture
 from edge.sparkplug.birth_count import BirthCount
-from edge.sparkplug.commands import (
-    ANSWER,
-    PART_ID,
-    TRIGGER,
-    Ask,
-    answer_text,
-    metrics_for,
-    part_id_of,
-    trigger_order,
-)
+from edge.sparkplug.commands import ANSWER, PART_ID, SWITCH, TRIGGER, Ask, answer_text, order, part_id_of
 from edge.sparkplug.config import SparkplugConfig
 from edge.sparkplug.history import History
 from edge.sparkplug.host import host_state_of
-from edge.sparkplug.metrics import BD_SEQ, HEALTH, REBIRTH, STATE, VERDICT
+from edge.sparkplug.metrics import BD_SEQ, HEALTH, REBIRTH, RECIPE, STATE, VERDICT, Described
 from edge.sparkplug.payload import DataType, Metric, Write, encode, writes_of
 from edge.sparkplug.tags import Tags
 from edge.topics import RigIdentity
@@ -58,8 +49,8 @@ _LEAVE_S = 2.0
 class SparkplugNode:
     """An `Onlooker` that tells a SCADA host what it is told, from `start` to `close`; nothing waits for it.
 
-    `triggerable`: whether a recipe of the rig is triggered by command. Raises `ConfigError` where the
-    broker's password or a certificate can't be read.
+    `commands` are the metrics by which a host tells the rig what to do (`metrics_for`). Raises `ConfigError`
+    where the broker's password or a certificate can't be read.
     """
 
     def __init__(
@@ -68,8 +59,7 @@ class SparkplugNode:
         broker: BrokerConfig,
         rig: RigIdentity,
         state_dir: Path | None,
-        *,
-        triggerable: bool = False,
+        commands: Sequence[Described] = (),
     ) -> None:
         group, node, host = config.group_of(rig), config.node_of(rig), config.primary_host_id
         self._birth_topic, self._death_topic, self._data_topic, self._command_topic = (
@@ -80,12 +70,12 @@ class SparkplugNode:
         self._password = broker.read_password()
         self._client_id = rig.client_id("sparkplug")
         self._ask: Ask | None = None
-        self._writable = {metric.name for metric in metrics_for(triggerable=triggerable) if metric.writable}
+        self._writable = {metric.name for metric in commands if metric.writable}
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         # Under the lock from here on.
         self._count = BirthCount(state_dir)
-        self._tags = Tags(metrics_for(triggerable=triggerable))
+        self._tags = Tags(commands)
         # A loss is noticed after one and a half keep-alives: what was said since then may have gone nowhere.
         self._history = History(config.history, unsure_s=2.0 * broker.keepalive_s)
         self._bd_seq = 0
@@ -93,7 +83,7 @@ class SparkplugNode:
         self._born = False
         self._host_said_ms = -1
         self._connection = self._new_connection()
-        self._closed = False
+        self._closed = threading.Event()
         self._restart = threading.Event()
         # The one thread that ends a connection and begins the next.
         self._keeper = threading.Thread(target=self._keep, name="sparkplug", daemon=True)
@@ -107,9 +97,9 @@ class SparkplugNode:
     def close(self, timeout_s: float = 2.0) -> None:
         """Say the death and disconnect; harmless when called twice."""
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 return
-            self._closed = True
+            self._closed.set()
             self._restart.set()
         if self._keeper.is_alive():
             self._keeper.join()
@@ -142,6 +132,11 @@ class SparkplugNode:
     def on_machine_state(self, state: MachineState) -> None:
         with self._lock:
             self._say(self._tags.set_all(STATE, state, _milliseconds(state.creation_time)))
+
+    def on_recipe(self, state: RecipeState) -> None:
+        """Which recipe runs, from now on."""
+        with self._lock:
+            self._say(self._tags.set_changed(RECIPE, state, _milliseconds(state.creation_time)))
 
     # -- from the connection's thread ---------------------------------------------------------------
 
@@ -204,6 +199,8 @@ class SparkplugNode:
             self._set_part_id(part_id_of(named[PART_ID.name].value))
         if TRIGGER.name in named and named[TRIGGER.name].value is True:
             self._fire()
+        if SWITCH.name in named:
+            self._give("recipe", order(recipe=named[SWITCH.name].value))
         if REBIRTH in named and named[REBIRTH].value is True:
             with self._lock:
                 if self._born:
@@ -218,8 +215,11 @@ class SparkplugNode:
             part_id = part_id_of(self._tags.value_of(PART_ID))
         if part_id is not None:
             self._set_part_id(None)
+        self._give("trigger", order(part_serial=part_id))
+
+    def _give(self, command: str, payload: bytes) -> None:
         if self._ask is not None:
-            self._ask("trigger", trigger_order(part_id)).add_done_callback(self._on_answer)
+            self._ask(command, payload).add_done_callback(self._on_answer)
 
     def _on_answer(self, future: Future[Answer]) -> None:
         """From any thread."""
@@ -283,12 +283,12 @@ class SparkplugNode:
         """After the primary host has gone: die, and begin anew, so that its return finds a new birth."""
         while True:
             self._restart.wait()
-            if self._closed:
+            if self._closed.is_set():
                 return
             self._leave(_LEAVE_S)
             connection = self._new_connection()
             with self._lock:
-                if self._closed:  # and `_restart` set for good
+                if self._closed.is_set():  # and `_restart` set for good
                     return
                 self._connection = connection
                 self._restart.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from edge.sparkplug.metrics import HEALTH, STATE, VERDICT, Described, Read
+from edge.sparkplug.metrics import HEALTH, RECIPE, STATE, VERDICT, Described, Read
 from edge.sparkplug.payload import Metric, Value, Write
 
 __all__ = ["Tags"]
@@ -20,8 +20,9 @@ class Tags:
     """
 
     def __init__(self, more: Sequence[Described] = ()) -> None:
-        told = (*(r.metric for r in VERDICT), *(r.metric for r in HEALTH), *(r.metric for r in STATE))
-        described = (*told, *more)
+        verdict, health = (read.metric for read in VERDICT), (read.metric for read in HEALTH)
+        state, recipe = (read.metric for read in STATE), (read.metric for read in RECIPE)
+        described = (*verdict, *health, *state, *recipe, *more)
         self._described = {metric.name: metric for metric in described}
         self._alias = {metric.name: alias for alias, metric in enumerate(described, 1)}
         self._names = {alias: name for name, alias in self._alias.items()}

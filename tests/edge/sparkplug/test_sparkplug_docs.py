@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from edge.sparkplug.commands import metrics_for
-from edge.sparkplug.metrics import HEALTH, STATE, VERDICT, Described
+from edge.sparkplug.metrics import HEALTH, RECIPE, STATE, VERDICT, Described
 
 PAGE = (Path(__file__).parents[3] / "docs" / "sparkplug.md").read_text(encoding="utf-8")
 TYPES = {"INT64": "Int64", "DOUBLE": "Double", "BOOLEAN": "Boolean", "STRING": "String"}
@@ -21,7 +21,8 @@ def tables() -> dict[str, list[str]]:
         "verdict": [row(read.metric) for read in VERDICT],
         "health": [row(read.metric) for read in HEALTH],
         "state": [row(read.metric) for read in STATE],
-        "commands": [row(metric) for metric in metrics_for(triggerable=True)],
+        "recipe": [row(read.metric) for read in RECIPE],
+        "commands": [row(metric) for metric in metrics_for(triggerable=True, several_recipes=True)],
     }
 
 

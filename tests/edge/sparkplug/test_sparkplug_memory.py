@@ -14,7 +14,7 @@ from edge.schemas import TOPICS
 from edge.sparkplug.birth_count import BirthCount
 from edge.sparkplug.history import History
 from edge.sparkplug.host import host_state_of
-from edge.sparkplug.metrics import HEALTH, STATE, VERDICT
+from edge.sparkplug.metrics import HEALTH, RECIPE, STATE, VERDICT
 from edge.sparkplug.payload import DataType, Metric, Write
 from edge.sparkplug.tags import Tags
 
@@ -105,7 +105,7 @@ class TestTags:
     def test_names_and_aliases_are_each_their_own(self) -> None:
         told = Tags().birth(0)
         names = [metric.name.lower() for metric in told if metric.name]
-        assert len({*names}) == len(told) == len(VERDICT) + len(HEALTH) + len(STATE)
+        assert len({*names}) == len(told) == sum(map(len, (VERDICT, HEALTH, STATE, RECIPE)))
         assert len({metric.alias for metric in told}) == len(told)
         assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789 /") for name in names)
 

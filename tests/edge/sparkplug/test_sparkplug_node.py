@@ -21,6 +21,7 @@ from edge.clock import utc_now
 from edge.config import BrokerConfig
 from edge.messages import MachineState, MachineStateName
 from edge.order_messages import Answer
+from edge.sparkplug.commands import metrics_for
 from edge.sparkplug.config import SparkplugConfig
 from edge.sparkplug.node import SparkplugNode
 from edge.testing import CuttableProxy, Listener, sample_verdict
@@ -67,7 +68,8 @@ def rig(
     broker: BrokerConfig, state_dir: Path | None = None, desk: Desk | None = None, **options: object
 ) -> Iterator[SparkplugNode]:
     config = SparkplugConfig.model_validate(options)
-    node = SparkplugNode(config, broker, RIG, state_dir, triggerable=desk is not None)
+    offered = () if desk is None else metrics_for(triggerable=True, several_recipes=False)
+    node = SparkplugNode(config, broker, RIG, state_dir, offered)
     with node.attached((desk or Desk()).ask):
         yield node
 

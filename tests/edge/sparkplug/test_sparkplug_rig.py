@@ -28,9 +28,12 @@ def write_rig(folder: Path, port: int, sparkplug: object) -> Path:
         "pictures": {"heatmap": False, "image": False, "map": False},
         "health": {"interval_s": 0.5},
         "daemon": {"state_dir": "state", "max_frame_age_s": 60},
-        "bundle": "plate",
-        "trigger": {"kind": "command", "timeout_s": 60},
-        "commands": {"allow": {"trigger": ["sparkplug"]}},
+        "recipes": {
+            "plate": {"bundle": "plate", "trigger": {"kind": "command", "timeout_s": 60}},
+            "gland": {"bundle": "gland", "trigger": {"kind": "command", "timeout_s": 60}},
+        },
+        "recipe": "plate",
+        "commands": {"allow": {"trigger": ["sparkplug"], "recipe": ["sparkplug"]}},
         "sparkplug": sparkplug,
     }
     (folder / "rig.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
@@ -40,8 +43,9 @@ def write_rig(folder: Path, port: int, sparkplug: object) -> Path:
 @pytest.mark.skipif(
     find_mosquitto() is None and not os.environ.get("CI"), reason="mosquitto is not installed"
 )
-def test_a_host_sees_the_rig_and_triggers_it(tmp_path: Path) -> None:
-    make_tiny_bundle(tmp_path / "plate", product="plate")
+def test_a_host_sees_the_rig_triggers_it_and_goes_over_to_another_recipe(tmp_path: Path) -> None:
+    make_tiny_bundle(tmp_path / "plate", product="plate", golden=1)
+    make_tiny_bundle(tmp_path / "gland", product="gland", golden=1)
     daemons: Future[Daemon] = Future()
     with LocalBroker("mosquitto") as broker, Scada(broker) as scada, ThreadPoolExecutor(1) as pool:
         path = write_rig(tmp_path, broker.port, {})
@@ -57,6 +61,14 @@ def test_a_host_sees_the_rig_and_triggers_it(tmp_path: Path) -> None:
                     for each in told
                 )
             )
+            scada.write(Command__Recipe="nut")
+            scada.wait(
+                lambda told: "refused: plate: recipe_unknown" in str(told[-1].values.get("Command/Answer"))
+            )
+            scada.write(Command__Recipe="gland")
+            switched = scada.wait(
+                lambda told: any(each.values.get("Command/Answer") == "recipe done: gland" for each in told)
+            )
         finally:
             daemons.result(PATIENCE_S).stop()
         summary = ended.result(PATIENCE_S)
@@ -64,6 +76,8 @@ def test_a_host_sees_the_rig_and_triggers_it(tmp_path: Path) -> None:
     assert summary.verdicts == 1
     [verdict] = [each for each in said if each.values.get("Inspection/Part ID") == "A-7"]
     assert verdict.values["Inspection/Product"] == "plate"
+    running = [name for each in switched if (name := each.values.get("Recipe/Running"))]
+    assert (running[0], running[-1]) == ("plate", "gland")
     [answer] = [text for each in said if (text := each.values.get("Command/Answer"))]
     assert answer == f"trigger accepted: {verdict.values['Inspection/Result ID']}"
     assert [each.values["Machine/State"] for each in all_said if "Machine/State" in each.values][
