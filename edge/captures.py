@@ -112,7 +112,8 @@ class CaptureNote(_Strict):
     """What is known of one capture beside its images; `<number>.note.json`.
 
     `sharpness` and `fill_share` are those that `edge-capture` measures on the part; `concerns` what spoke
-    against the frame, which was kept all the same. `sha256` is of each image's file, by its kind.
+    against the frame, which was kept all the same. `sha256` is of each image's file, by its kind. `note` is
+    what a person wrote, `asked_by` who had the rig keep it.
     """
 
     captured_utc: AwareDatetime
@@ -121,6 +122,8 @@ class CaptureNote(_Strict):
     fill_share: float | None = Field(default=None, ge=0, le=1)
     concerns: tuple[str, ...] = ()
     sha256: dict[str, _Sha256] = Field(default_factory=dict)
+    note: str | None = Field(default=None, max_length=500)
+    asked_by: str | None = Field(default=None, max_length=128)
 
 
 def check_label(label: str) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from typing_extensions import Self
 
@@ -17,7 +18,7 @@ from edge.clock import Session
 from edge.errors import ConfigError
 from edge.mqtt_orders import MqttOrders
 from edge.order_messages import RecipeState
-from edge.orders import OrderDesk
+from edge.orders import Handler, OrderDesk
 from edge.recipe_loading import LoadedRecipe, RecipeLoader
 from edge.recipe_memory import RecipeMemory, Remembered
 from edge.recipes import RecipeKeeper, Reloaded
@@ -37,9 +38,10 @@ _STOP_S = 1.0
 class Commanded:
     """Takes commands, and follows the schedule, while its context lasts.
 
-    `path` is the rig's YAML, None where there is none to read again. `on_recipe` is told of every change on
-    the keeper's thread, and must not wait. Raises `ConfigError` where the broker's password or a certificate
-    can't be read. The rest is as in `RecipeKeeper`.
+    `path` is the rig's YAML, None where there is none to read again; `more` are handlers of commands beside
+    those of trigger and recipes. `on_recipe` is told of every change on the keeper's thread, and must not
+    wait. Raises `ConfigError` where the broker's password or a certificate can't be read. The rest is as in
+    `RecipeKeeper`.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Commanded:
         carrying: Callable[[], AbstractContextManager[None]] = nullcontext,
         audit: AuditLog | None = None,
         on_recipe: Callable[[RecipeState], None] = lambda state: None,
+        more: tuple[Handler[Any], ...] = (),
     ) -> None:
         self._on_recipe = on_recipe
         self.keeper = RecipeKeeper(
@@ -69,7 +72,8 @@ class Commanded:
             progress=progress,
             carrying=carrying,
         )
-        handlers = rig_handlers(self.keeper, _no_file if path is None else reloading(path, session))
+        own = rig_handlers(self.keeper, _no_file if path is None else reloading(path, session))
+        handlers = (*own, *more)
         config = loader.config
         allow = None if config.commands is None else config.commands.allow
         self._orders = MqttOrders(

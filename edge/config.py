@@ -240,7 +240,8 @@ class DaemonConfig(_Section):
     daemon (systemd's watchdog does, where that is sooner); `queue`: how many triggered parts of a live
     camera may wait to be inspected, one more gets an error at once; `state_dir`: where the outbox lies,
     and all else that outlives a start (if not given, systemd's STATE_DIRECTORY; where there is none,
-    `edge-state` beside the rig's YAML).
+    `edge-state` beside the rig's YAML); `captures_dir`: where frames go that somebody has the rig keep
+    (`captures` in there, if not given).
     """
 
     max_frame_age_s: PositiveFloat = 2.0
@@ -248,6 +249,7 @@ class DaemonConfig(_Section):
     hang_timeout_s: float = Field(default=30.0, ge=5, le=3600)
     queue: int = Field(default=4, ge=1, le=100)
     state_dir: Path | None = None
+    captures_dir: Path | None = None
 
 
 def _key_or_file(value: object) -> str | Path:

@@ -14,11 +14,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TypeVar
 
-from edge.camera.source import FrameSource
+from edge.camera.source import FrameSource, SourceHealth
 from edge.clock import clock_synced
 from edge.errors import EdgeError, ThreadHung, TriggerRefused
 from edge.event_trigger import EventTrigger, Firing
+from edge.frame import Frame
 from edge.health import HealthReporter, Tally
 from edge.inspection import Outcome
 from edge.messages import MachineStateName, TriggerKind, WorkHealth
@@ -35,6 +37,7 @@ from edge.work.capture import CaptureWorker
 from edge.work.course import Course
 from edge.work.delivering import Courier
 from edge.work.desk import Desk
+from edge.work.errands import Errands
 from edge.work.handover import Handover
 from edge.work.inspect import InspectionWorker
 from edge.work.job import Failure, Job, job_from_firing
@@ -51,6 +54,8 @@ from edge.work.worker import Worker
 __all__ = ["Daemon", "DaemonSettings", "Model", "RunSummary"]
 
 _log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 _LOOK_S = 0.1
 """How often the threads are looked at."""
@@ -121,12 +126,14 @@ class Daemon:
         self._findings: Handover[Begun | Finding | Said] = Handover(_FINDINGS_MAX)
         self._desk = Desk(self._findings, self._open, self._tally)
         self._courier = Courier(outbox, publisher, nudge=self._findings.nudge)
+        self._errands = Errands(nudge=self._findings.nudge)
         self._publication = Publication(
             source=source,
             publisher=publisher,
             outbox=outbox,
             keeping=Keeping(outbox, self._rejector),
             courier=self._courier,
+            errands=self._errands,
             session=model.provenance.session,
             open_jobs=self._open,
             tally=self._tally,
@@ -196,6 +203,29 @@ class Daemon:
         the rig then goes on as it was. The model that is not used any more is closed.
         """
         return self._capture.exchange(model)
+
+    def ask_outbox(self, errand: Callable[[Outbox], _T]) -> Future[_T]:
+        """What `errand` gives, called with the outbox on the thread that owns it, between two verdicts.
+
+        The future raises its `OutboxError`, and `OutboxBusy` where too many wait; from any thread.
+        """
+        return self._errands.ask(errand)
+
+    def next_frame(self, after_ns: int, timeout_s: float) -> Future[Frame | None]:
+        """The first frame that arrives after `after_ns` (monotonic); it is inspected like any other.
+
+        None where none comes within `timeout_s`: one that waits to be read is not read for this.
+        """
+        return self._capture.frame_requests.ask(after_ns, timeout_s)
+
+    def camera_health(self) -> SourceHealth:
+        """What the camera says of itself; from any thread."""
+        return self._source.health()
+
+    @property
+    def product(self) -> str:
+        """What is inspected now."""
+        return self.provenance.product
 
     def carrying(self) -> AbstractContextManager[None]:
         """For other threads of the rig: whatever is raised within ends the daemon, which then raises it."""

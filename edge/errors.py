@@ -47,6 +47,8 @@
     │   ├── OutboxDamaged                    the database was found damaged while it was in use
     │   ├── OutboxForeign                    a file of another program, or of another version of this one
     │   ├── OutboxInUse                      another process has it open
+    │   ├── OutboxBusy                       too much is asked of it at once
+    │   ├── ResultUnknown                    there is no such verdict, or none any more
     │   └── TriggerKnown                     this trigger has been taken before: it gets no second verdict
     ├── RejectError                     13   the reject output can't be driven
     ├── TriggerError                    14   the rig can't hear what triggers it
@@ -108,6 +110,7 @@ __all__ = [
     "GpuLost",
     "KeyUnusable",
     "LintFailed",
+    "OutboxBusy",
     "OutboxDamaged",
     "OutboxError",
     "OutboxForeign",
@@ -122,6 +125,7 @@ __all__ = [
     "RecipeUnknown",
     "RecordingCorrupt",
     "RejectError",
+    "ResultUnknown",
     "RunnerError",
     "SceneError",
     "SignatureBroken",
@@ -334,6 +338,14 @@ class OutboxForeign(OutboxError):
 
 class OutboxInUse(OutboxError):
     """Another process has the outbox open."""
+
+
+class OutboxBusy(OutboxError):
+    """Too much is asked of the outbox at once; what inspects comes first."""
+
+
+class ResultUnknown(OutboxError):
+    """There is no verdict of this id, or it is older than what is kept."""
 
 
 class TriggerKnown(OutboxError):

@@ -94,6 +94,7 @@ class MqttPublisher:
             ("epoch", str(verdict.epoch)),
             ("seq", str(verdict.seq)),
             ("outcome", verdict.outcome.value),
+            *([("replayed", "true")] if verdict.replayed else []),
         )
         self._verdicts.send(
             Outgoing(

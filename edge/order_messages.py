@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
+from typing_extensions import Self
 
 from edge.messages import Message, UtcTime
 
 __all__ = [
     "ORDERS",
     "Answer",
+    "CaptureOrder",
+    "LabelOrder",
     "Order",
     "RecipeOrder",
     "RecipeRefusal",
     "RecipeState",
     "ReloadOrder",
+    "ReplayOrder",
     "RunningRecipe",
     "TriggerOrder",
 ]
@@ -26,6 +30,9 @@ __all__ = [
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
 
 _Word = Annotated[str, Field(min_length=1, max_length=128, pattern=_PRINTABLE)]
+_Label = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+_Note = Annotated[str, Field(min_length=1, max_length=500, pattern=_PRINTABLE)]
+_Number = Annotated[int, Field(ge=0, lt=2**63)]
 _Topic = Annotated[str, Field(min_length=1, max_length=512, pattern=_PRINTABLE)]
 
 
@@ -82,7 +89,68 @@ class ReloadOrder(Order):
     command = "reload"
 
 
-ORDERS: tuple[type[Order], ...] = (TriggerOrder, RecipeOrder, ReloadOrder)
+class ReplayOrder(Order):
+    """Send verdicts again, the oldest first, `limit` of them at most, behind all that is new.
+
+    From `from_epoch`, `from_seq` to `to_epoch`, `to_seq`, or from `from_time` to `to_time`, when they were
+    made; both ends included, and without the second up to the newest.
+    """
+
+    command = "replay"
+    decides = False
+
+    from_epoch: _Number | None = None
+    from_seq: _Number | None = None
+    to_epoch: _Number | None = None
+    to_seq: _Number | None = None
+    from_time: UtcTime | None = None
+    to_time: UtcTime | None = None
+    limit: int = Field(default=1000, ge=1, le=10_000)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("from", "to"):
+            given = [getattr(self, f"{name}_{part}") is not None for part in ("epoch", "seq")]
+            if any(given) and not all(given):
+                raise ValueError(f"{name}_epoch and {name}_seq go together; give both or neither")
+        numbers, times = (self.from_epoch, self.to_epoch), (self.from_time, self.to_time)
+        if (self.from_epoch is None) == (self.from_time is None):
+            raise ValueError("give from_epoch and from_seq, or from_time; one of the two")
+        other = numbers if self.from_epoch is None else times
+        if any(value is not None for value in other):
+            raise ValueError("both ends are numbers (epoch, seq), or both are times")
+        return self
+
+
+class CaptureOrder(Order):
+    """Keep the next frame as a capture of that label: `good`, or a defect's name."""
+
+    command = "capture"
+    decides = False
+
+    label: _Label
+    note: _Note | None = None
+
+
+class LabelOrder(Order):
+    """Say what became of the part of a verdict, `good` or a defect's name; a later one takes its place."""
+
+    command = "label"
+    decides = False
+
+    result_id: _Word
+    label: _Label
+    note: _Note | None = None
+
+
+ORDERS: tuple[type[Order], ...] = (
+    TriggerOrder,
+    RecipeOrder,
+    ReloadOrder,
+    ReplayOrder,
+    CaptureOrder,
+    LabelOrder,
+)
 """Every command that there is; each has a topic of its name below `cmd/`."""
 
 
@@ -92,7 +160,8 @@ class Answer(Message):
     `status`: `accepted` (a trigger: the verdict with the id `result_id` follows), `done`, or `refused`, then
     with a `reason`, one stable word, and a `detail` for people. `recipe` is the one that runs now, after
     `recipe` and `reload`; `applied` and `needs_restart` name keys of the YAML that a `reload` found
-    changed. `request_id` and `issued_by` are null where the command could not be read.
+    changed; `count` is how many verdicts a `replay` sends again, `file` the image that a `capture` is.
+    `request_id` and `issued_by` are null where the command could not be read.
     """
 
     retained = False
@@ -108,6 +177,8 @@ class Answer(Message):
     recipe: str | None
     applied: tuple[str, ...]
     needs_restart: tuple[str, ...]
+    count: int | None = None
+    file: str | None = None
     creation_time: UtcTime
     epoch: int = Field(ge=0)
     boot_id: str

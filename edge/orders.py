@@ -47,6 +47,8 @@ class Reply:
     recipe: str | None = None
     applied: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
+    count: int | None = None
+    file: str | None = None
 
 
 Respond = Callable[[Reply], None]

@@ -12,7 +12,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -24,16 +23,17 @@ from edge.errors import OutboxDamaged, OutboxError, OutboxFull
 from edge.messages import PictureInfo, Verdict
 from edge.outbox_config import OutboxConfig
 from edge.outbox_database import DATABASE_NAME, PICTURES_NAME, Database, set_aside
+from edge.outbox_labels import PartLabel, insert_label
 from edge.outbox_pictures import PictureStore, acknowledge_pictures, requeue_pictures
 from edge.outbox_records import (
     OutboxStatus,
     QueuedVerdict,
-    Replay,
     StoredVerdict,
     TriggerInHand,
     alarms_of,
     to_microseconds,
 )
+from edge.outbox_replay import Replay, ReplayRange, replay_rows
 from edge.outbox_rows import (
     SELECT_STORED,
     acknowledge,
@@ -48,12 +48,9 @@ from edge.outbox_rows import (
 from edge.outbox_salvage import salvage
 from edge.outbox_space import Ballast, free_bytes, lock_folder
 
-__all__ = ["REPLAY_MAX", "Outbox"]
+__all__ = ["Outbox"]
 
 _log = logging.getLogger(__name__)
-
-REPLAY_MAX = 10_000
-"""More in one go would keep verdicts that are being made from being committed."""
 
 _MIB = 1 << 20
 _RESERVE_MB = 8  # of the ballast
@@ -167,14 +164,17 @@ class Outbox:
         rows = self._database.read(f"{SELECT_STORED} WHERE trigger_id = ?", (trigger_id,))
         return stored_verdict(rows[0]) if rows else None
 
-    def unacknowledged(self, limit: int, *, without: Collection[int] = ()) -> list[QueuedVerdict]:
-        """Up to `limit` verdicts that wait, in their order, replayed ones last.
+    def unacknowledged(
+        self, limit: int, *, without: Collection[int] = (), replayed: bool | None = None
+    ) -> list[QueuedVerdict]:
+        """Up to `limit` verdicts that wait, in their order: replayed ones last, alone, or not at all.
 
         `without`: the positions of those that are on their way already.
         """
         self._check_owner()
+        which = "" if replayed is None else f"AND replayed = {int(replayed)} "
         rows = self._database.read(
-            f"{SELECT_STORED} WHERE acknowledged_run_ns IS NULL ORDER BY replayed, position LIMIT ?",
+            f"{SELECT_STORED} WHERE acknowledged_run_ns IS NULL {which}ORDER BY replayed, position LIMIT ?",
             (limit + len(without),),
         )
         left_out = set(without)
@@ -211,7 +211,14 @@ class Outbox:
         self._check_owner()
         window_ns = round((self._config.requeue_s if window_s is None else window_s) * 1e9)
         self._round += 1
-        return self._wait_again("acknowledged_run_ns >= ?", (self._newest_ns() - window_ns,), replayed=False)
+        since_ns = self._newest_ns() - window_ns
+
+        def mark(db: sqlite3.Connection) -> int:
+            positions = wait_again(db, since_ns)
+            requeue_pictures(db, positions)
+            return len(positions)
+
+        return self._write(mark)
 
     def requeue_unsaved(self) -> int:
         """The same for a broker that remembers us, of `outbox.unsaved_s`: it may have been killed since."""
@@ -224,22 +231,15 @@ class Outbox:
         """
         return QueuedVerdict(queued.verdict, self._round)
 
-    def replay(self, epoch: int, from_seq: int, to_seq: int) -> Replay:
-        """Send the verdicts of one epoch again, from one number to another, both included.
-
-        Raises `OutboxError` for more than `REPLAY_MAX`.
-        """
+    def replay(self, wanted: ReplayRange) -> Replay:
+        """Send verdicts again, behind all that is new; raises `OutboxFull`: nothing is given up for it."""
         self._check_owner()
-        asked = to_seq - from_seq + 1
-        if from_seq < 0 or not 0 < asked <= REPLAY_MAX:
-            raise OutboxError(f"seq {from_seq} to {to_seq} is not 1 to {REPLAY_MAX} verdicts; ask in pieces")
-        kept = self._replay("epoch = ? AND seq BETWEEN ? AND ?", (epoch, from_seq, to_seq))
-        return Replay(kept.queued, kept.waiting, asked - kept.queued - kept.waiting)
+        return self._database.change(lambda db: replay_rows(db, wanted), durable=True)
 
-    def replay_since(self, since: datetime) -> Replay:
-        """Send all verdicts again that were made since then; raises `OutboxError` beyond `REPLAY_MAX`."""
+    def label(self, said: PartLabel) -> int:
+        """Keep what is said of a verdict's part; gives its position. Raises `ResultUnknown`, `OutboxFull`."""
         self._check_owner()
-        return self._replay("created_us >= ?", (to_microseconds(since),))
+        return self._database.change(lambda db: insert_label(db, said), durable=True)
 
     def add_picture(self, info: PictureInfo, data: bytes) -> bool:
         """Keep a picture of a verdict that was committed; False where there is no room for it.
@@ -362,23 +362,6 @@ class Outbox:
             self._pictures.remove_of(positions)
             self._database.change(lambda db: remove(db, positions), durable=False)
         return len(rows)
-
-    def _replay(self, which: str, parameters: tuple[object, ...]) -> Replay:
-        kept = self._database.number(f"SELECT count(*) FROM verdict WHERE {which}", parameters)
-        if kept > REPLAY_MAX:
-            raise OutboxError(
-                f"that is {kept} verdicts; at most {REPLAY_MAX} go again at once, ask for fewer"
-            )
-        queued = self._wait_again(which, parameters, replayed=True)
-        return Replay(queued, kept - queued, None)
-
-    def _wait_again(self, which: str, parameters: tuple[object, ...], *, replayed: bool) -> int:
-        def mark(db: sqlite3.Connection) -> int:
-            positions = wait_again(db, which, parameters, replayed=replayed)
-            requeue_pictures(db, positions)
-            return len(positions)
-
-        return self._write(mark)
 
     def _run_ns(self) -> int:
         return self._run_base_ns + self._clock_ns() - self._opened_ns

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from edge.clock import boot_id, utc_now
 from edge.disk import sync_folder
 from edge.errors import OutboxDamaged, OutboxForeign, OutboxFull, OutboxUnwritable
+from edge.outbox_labels import LABEL_SCHEMA
 from edge.outbox_space import free_bytes
 
 __all__ = [
@@ -30,14 +31,15 @@ PICTURES_NAME = "pictures"
 APPLICATION_ID = 0x45494F42
 """`EIOB` in the file's header: this file is an outbox of edge-inspect."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _WAL_PAGES = 200
 _QUICKLY_CHECKED_BYTES = 64 << 20  # in a second or so
 _LOCK_TIMEOUT_S = 1.0
 _NO_ROOM_BYTES = 1 << 20  # with less free than this, an I/O error of SQLite's is taken for a full disk
 
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE verdict (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     result_id TEXT NOT NULL UNIQUE,
@@ -65,7 +67,8 @@ CREATE TABLE trigger_in_hand (
     kind TEXT NOT NULL,
     asked_us INTEGER NOT NULL,
     part_serial TEXT,
-    epoch INTEGER NOT NULL
+    epoch INTEGER NOT NULL,
+    request_id TEXT
 ) STRICT;
 CREATE TABLE picture (
     position INTEGER PRIMARY KEY,
@@ -79,8 +82,13 @@ CREATE TABLE picture (
 ) STRICT;
 CREATE INDEX picture_rank ON picture (rank, position, size_bytes);
 """
+    + LABEL_SCHEMA
+)
 
-_TABLES = {"payload", "picture", "trigger_in_hand", "verdict"}
+_LATER = {1: f"ALTER TABLE trigger_in_hand ADD COLUMN request_id TEXT; {LABEL_SCHEMA}"}
+"""What makes of each older version the next one."""
+
+_TABLES = {"label", "payload", "picture", "trigger_in_hand", "verdict"}
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -222,7 +230,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"{path}: is no outbox (application id {application_id:#x}, not {APPLICATION_ID:#x}); move it "
             "away, or give daemon.state_dir a folder of its own"
         )
-    if not empty and version != SCHEMA_VERSION:
+    if not empty and version not in (*_LATER, SCHEMA_VERSION):
         raise OutboxForeign(
             f"{path}: is an outbox of schema version {version}, this software knows {SCHEMA_VERSION}; "
             "install the version that wrote it, let it send what waits, then move the file away"
@@ -244,6 +252,11 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         sync_folder(path.parent)
         sync_folder(path.parent.parent)
         return
+    for older in range(version, SCHEMA_VERSION):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {_LATER[older]} PRAGMA user_version = {older + 1}; COMMIT;"
+        )
+        _log.info("%s: brought to schema version %d", path, older + 1)
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables >= _TABLES:
         raise OutboxForeign(f"{path}: has no table {', '.join(sorted(_TABLES - tables))}; move it away")

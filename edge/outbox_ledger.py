@@ -16,6 +16,7 @@ from edge.errors import OutboxDamaged
 from edge.inspection import Outcome
 from edge.messages import PictureInfo
 from edge.outbox_database import DATABASE_NAME, PICTURES_NAME, explained
+from edge.outbox_labels import SELECT_LABELS, StoredLabel, stored_label
 from edge.outbox_records import StoredVerdict
 from edge.outbox_rows import SELECT_STORED, stored_verdict
 
@@ -63,6 +64,11 @@ class Ledger:
         for outcome in outcomes:  # one by one, so that the index gives rare ones at once
             found += [stored_verdict(row) for row in self._read(sql, (outcome.value, limit))]
         return sorted(found, key=lambda verdict: -verdict.position)[:limit]
+
+    def labels_since(self, position: int, limit: int = 1000) -> list[StoredLabel]:
+        """Up to `limit` labels behind that position, the oldest first, with what their verdicts had said."""
+        sql = f"{SELECT_LABELS} WHERE position > ? ORDER BY position LIMIT ?"
+        return [stored_label(row) for row in self._read(sql, (position, limit))]
 
     def pictures_of(self, result_id: str) -> list[PictureInfo]:
         """Which pictures of a verdict are kept."""

@@ -12,7 +12,6 @@ from edge.inspection import Outcome
 __all__ = [
     "OutboxStatus",
     "QueuedVerdict",
-    "Replay",
     "StoredVerdict",
     "TriggerInHand",
     "alarms_of",
@@ -28,7 +27,7 @@ class TriggerInHand:
     """A trigger that was taken and has no verdict yet.
 
     `trigger_id` is its own for ever: one that comes a second time is refused. `epoch` is that of the daemon
-    which took it, `asked` when it was asked (UTC).
+    which took it, `asked` when it was asked (UTC), `request_id` what the command called itself.
     """
 
     trigger_id: str
@@ -36,6 +35,7 @@ class TriggerInHand:
     asked: datetime
     part_serial: str | None
     epoch: int
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +63,6 @@ class QueuedVerdict:
 
     verdict: StoredVerdict
     round: int
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """What a replay came to: `queued` go out again, `waiting` would have anyway, `missing` are not kept.
-
-    `missing` is None where nobody can know (a replay by time).
-    """
-
-    queued: int
-    waiting: int
-    missing: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,13 +40,15 @@ def insert_trigger(db: sqlite3.Connection, trigger: TriggerInHand) -> None:
     if _is_known(db, trigger.trigger_id):
         raise TriggerKnown(f"trigger {trigger.trigger_id} was taken before; it gets one verdict")
     db.execute(
-        "INSERT INTO trigger_in_hand (trigger_id, kind, asked_us, part_serial, epoch) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO trigger_in_hand (trigger_id, kind, asked_us, part_serial, epoch, request_id) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
         (
             trigger.trigger_id,
             trigger.kind,
             to_microseconds(trigger.asked),
             trigger.part_serial,
             trigger.epoch,
+            trigger.request_id,
         ),
     )
 
@@ -54,9 +56,10 @@ def insert_trigger(db: sqlite3.Connection, trigger: TriggerInHand) -> None:
 def triggers_in_hand(db: sqlite3.Connection) -> tuple[TriggerInHand, ...]:
     """In their order."""
     rows = db.execute(
-        "SELECT trigger_id, kind, asked_us, part_serial, epoch FROM trigger_in_hand ORDER BY position"
+        "SELECT trigger_id, kind, asked_us, part_serial, epoch, request_id FROM trigger_in_hand "
+        "ORDER BY position"
     )
-    return tuple(TriggerInHand(id_, kind, from_microseconds(us), part, e) for id_, kind, us, part, e in rows)
+    return tuple(TriggerInHand(id_, kind, from_microseconds(us), *rest) for id_, kind, us, *rest in rows)
 
 
 def replace_trigger(db: sqlite3.Connection, trigger_id: str, verdict: Verdict) -> StoredVerdict:
@@ -112,14 +115,12 @@ def acknowledge(db: sqlite3.Connection, positions: Sequence[int], now_us: int, r
     ).rowcount
 
 
-def wait_again(
-    db: sqlite3.Connection, which: str, parameters: Sequence[object], *, replayed: bool
-) -> list[int]:
-    """Acknowledged verdicts wait as if nobody had; gives their positions."""
+def wait_again(db: sqlite3.Connection, since_run_ns: int) -> list[int]:
+    """Verdicts that were acknowledged since then wait as if nobody had; gives their positions."""
     rows = db.execute(
-        "UPDATE verdict SET acknowledged_us = NULL, acknowledged_run_ns = NULL, replayed = ? "
-        f"WHERE acknowledged_run_ns IS NOT NULL AND {which} RETURNING position",
-        (int(replayed), *parameters),
+        "UPDATE verdict SET acknowledged_us = NULL, acknowledged_run_ns = NULL, replayed = 0 "
+        "WHERE acknowledged_run_ns >= ? RETURNING position",
+        (since_run_ns,),
     ).fetchall()
     return [row[0] for row in rows]
 

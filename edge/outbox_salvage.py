@@ -1,4 +1,4 @@
-"""What can still be read of a damaged outbox: verdicts that wait, and triggers in hand."""
+"""What can still be read of a damaged outbox: verdicts that wait, triggers in hand, and labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ __all__ = ["salvage"]
 _log = logging.getLogger(__name__)
 
 _VERDICT = "position, result_id, trigger_id, epoch, seq, outcome, created_us, replayed"
-_TRIGGER = "position, trigger_id, kind, asked_us, part_serial, epoch"
+_TRIGGER = "position, trigger_id, kind, asked_us, part_serial, epoch, request_id"
+_LABEL = (
+    "position, result_id, issued_by, label, note, labelled_us, replaces, replaced, outcome, score, "
+    "threshold, recipe_id, model_sha256, calibration_id, calibration_version"
+)
 
 
 def salvage(damaged: Path, into: Database) -> None:
@@ -28,9 +32,12 @@ def salvage(damaged: Path, into: Database) -> None:
         for row in _rows(damaged, "verdict", _VERDICT, "acknowledged_run_ns IS NULL")
         if _is_whole(row, payloads.get(row[0]))
     ]
-    triggers = _rows(damaged, "trigger_in_hand", _TRIGGER, "TRUE")
+    first = _is_of_version_1(damaged)  # it was damaged before it could be brought up to date
+    told = _TRIGGER.replace("request_id", "NULL") if first else _TRIGGER
+    triggers = _rows(damaged, "trigger_in_hand", told, "TRUE")
+    labels = [] if first else _rows(damaged, "label", _LABEL, "TRUE")
 
-    def insert(db: sqlite3.Connection) -> tuple[int, int]:
+    def insert(db: sqlite3.Connection) -> tuple[int, int, int]:
         saved = db.executemany(
             f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", verdicts
         ).rowcount
@@ -40,18 +47,23 @@ def salvage(damaged: Path, into: Database) -> None:
             [(row[0], payloads[row[0]]) for row in verdicts],
         )
         begun = db.executemany(
-            f"INSERT OR IGNORE INTO trigger_in_hand ({_TRIGGER}) SELECT ?, ?2, ?, ?, ?, ? "
+            f"INSERT OR IGNORE INTO trigger_in_hand ({_TRIGGER}) SELECT ?, ?2, ?, ?, ?, ?, ? "
             "WHERE NOT EXISTS (SELECT 1 FROM verdict WHERE trigger_id = ?2)",
             triggers,
         ).rowcount
-        return saved, begun
+        said = db.executemany(
+            f"INSERT OR IGNORE INTO label ({_LABEL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            labels,
+        ).rowcount
+        return saved, begun, said
 
-    saved, begun = into.change(insert, durable=True)
+    saved, begun, said = into.change(insert, durable=True)
     _log.critical(
-        "%s: %d verdicts that wait and %d triggers in hand could be read, and were saved",
+        "%s: %d verdicts that wait, %d triggers in hand and %d labels could be read, and were saved",
         damaged,
         saved,
         begun,
+        said,
     )
 
 
@@ -72,6 +84,18 @@ def _rows(damaged: Path, table: str, columns: str, which: str) -> list[tuple[Any
         except sqlite3.DatabaseError as error:
             _log.error("%s, table %s: %s", damaged, table, error)
     return [found[position] for position in sorted(found)]
+
+
+def _is_of_version_1(damaged: Path) -> bool:
+    try:
+        connection = sqlite3.connect(f"{damaged.as_uri()}?mode=ro", uri=True)
+        try:
+            return bool(connection.execute("PRAGMA user_version").fetchone()[0] == 1)
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        _log.error("%s: %s", damaged, error)
+        return False
 
 
 def _is_whole(row: tuple[Any, ...], payload: object) -> bool:

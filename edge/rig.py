@@ -14,6 +14,8 @@ from types import FrameType
 
 from edge.audit import AuditLog
 from edge.camera.factory import kept_source_from_config, source_from_config
+from edge.capture_orders import capture_handler
+from edge.clerk import Clerk
 from edge.clock import new_session
 from edge.commanded import Commanded
 from edge.config import CommandTrigger, RigConfig
@@ -24,6 +26,7 @@ from edge.mqtt import MqttPublisher
 from edge.onlookers import Onlookers
 from edge.order_messages import RecipeState
 from edge.outbox import Outbox
+from edge.outbox_orders import outbox_handlers
 from edge.recipe_loading import RecipeLoader, verify_recipe
 from edge.recipe_memory import RecipeMemory
 from edge.reject import rejector_from_config
@@ -102,6 +105,9 @@ def run_rig(
             notifier=notifier,
             onlooker=Onlookers(() if sparkplug is None else (sparkplug,)),
         )
+        clerk = Clerk(daemon.carrying)
+        captures = config.daemon.captures_dir or state_dir / "captures"
+        keep_free_bytes = config.outbox.keep_free_mb << 20
         commanded = Commanded(
             loader,
             first,
@@ -114,6 +120,10 @@ def run_rig(
             carrying=daemon.carrying,
             audit=AuditLog(state_dir),
             on_recipe=_nobody if sparkplug is None else sparkplug.on_recipe,
+            more=(
+                *outbox_handlers(daemon.ask_outbox, clerk.do),
+                capture_handler(daemon, captures, clerk.do, keep_free_bytes=keep_free_bytes),
+            ),
         )
         if on_ready is not None:
             on_ready(daemon)
@@ -124,6 +134,7 @@ def run_rig(
         raise
     with ExitStack() as running:
         running.enter_context(stopped_by_signals(daemon.stop))
+        running.enter_context(clerk)
         running.enter_context(commanded)
         if sparkplug is not None:
             running.enter_context(sparkplug.attached(functools.partial(commanded.desk.ask, client=SPARKPLUG)))

@@ -36,11 +36,14 @@ from edge.messages import (
 from edge.order_messages import (
     ORDERS,
     Answer,
+    CaptureOrder,
+    LabelOrder,
     Order,
     RecipeOrder,
     RecipeRefusal,
     RecipeState,
     ReloadOrder,
+    ReplayOrder,
     RunningRecipe,
     TriggerOrder,
 )
@@ -214,6 +217,10 @@ _TRIGGER = TriggerOrder(**_ASKED, part_serial="A-000123")
 _SWITCH = RecipeOrder(**_ASKED, recipe="gland")
 _RELOAD = ReloadOrder(**_ASKED)
 
+_REPLAY = ReplayOrder(**_ASKED, from_epoch=_EPOCH, from_seq=0, to_epoch=_EPOCH, to_seq=41)
+_CAPTURE = CaptureOrder(**_ASKED, label="scratch", note="left edge")
+_LABEL = LabelOrder(**_ASKED, result_id=_RESULT, label="good")
+
 _ANSWER = Answer(
     command="reload",
     request_id=_ASKED["request_id"],
@@ -282,6 +289,9 @@ TOPICS: tuple[TopicEntry, ...] = (
     TopicEntry("cmd/trigger", 1, False, "JSON", "to the rig: inspect the part that lies there now", _TRIGGER),
     TopicEntry("cmd/recipe", 1, False, "JSON", "to the rig: go over to another recipe", _SWITCH),
     TopicEntry("cmd/reload", 1, False, "JSON", "to the rig: read its YAML again", _RELOAD),
+    TopicEntry("cmd/replay", 1, False, "JSON", "to the rig: send verdicts again", _REPLAY),
+    TopicEntry("cmd/capture", 1, False, "JSON", "to the rig: keep the next frame", _CAPTURE),
+    TopicEntry("cmd/label", 1, False, "JSON", "to the rig: what became of a part", _LABEL),
     TopicEntry("resp/{client}", 1, False, "JSON", "what became of a command, to who asked", _ANSWER),
 )
 

@@ -27,6 +27,7 @@ from edge.messages import MachineStateName
 from edge.reasons import reason_of
 from edge.work.course import Course
 from edge.work.desk import Desk
+from edge.work.frame_requests import FrameRequests
 from edge.work.handover import Handover
 from edge.work.job import Failure, Job, job_from_firing, job_of_frame
 from edge.work.model import Model
@@ -77,6 +78,7 @@ class CaptureWorker(Worker):
         self._bad_frames = 0
         self._blind = False
         self._away: str | None = None
+        self.frame_requests = FrameRequests()
 
     def exchange(self, model: Model) -> Future[None]:
         """From the next frame on, `model` is what is asked; the jobs of before keep the one before.
@@ -161,6 +163,7 @@ class CaptureWorker(Worker):
             self._hear(0.0)
 
     def _on_frame(self, frame: Frame) -> None:
+        self.frame_requests.give(frame)
         trigger = self.model.trigger
         if isinstance(trigger, EventTrigger):
             self._take(trigger)  # what was fired while it was waited for the frame: this may be the one
@@ -233,6 +236,7 @@ class CaptureWorker(Worker):
     def _hear(self, timeout_s: float) -> None:
         if isinstance(self.model.trigger, EventTrigger):
             self._take(self.model.trigger, timeout_s)
+        self.frame_requests.expire()
         now_ns = time.monotonic_ns()
         for job in list(self._waiting):
             trigger = job.model.trigger

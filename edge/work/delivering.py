@@ -20,6 +20,9 @@ _log = logging.getLogger(__name__)
 _WINDOW = 20
 """How many verdicts may be on their way: as many as a connection keeps in flight."""
 
+_REPLAYED_WINDOW = 1
+"""How many replayed ones may be on their way: a new verdict finds the way free, whenever it comes."""
+
 _FIRST_REST_S, _LAST_REST_S = 1.0, 60.0
 _RESTING_MAX = 100
 _REASONS_KEPT = 5
@@ -170,12 +173,15 @@ class Courier:
         self._rest_s = min(2 * self._rest_s, _LAST_REST_S)
 
     def _send(self) -> None:
-        room = _WINDOW - len(self._on_the_way)
+        replays = sum(queued.verdict.replayed for queued in self._on_the_way.values())
+        room = _WINDOW - (len(self._on_the_way) - replays)
         if not self._may_wait or room <= 0 or len(self._resting) >= _RESTING_MAX:
             return
         without = {*self._on_the_way, *self._resting}
-        batch = self._outbox.unacknowledged(room, without=without)
+        batch = self._outbox.unacknowledged(room, without=without, replayed=False)
         self._may_wait = len(batch) == room
+        if not self._may_wait and replays < _REPLAYED_WINDOW:  # nothing new waits
+            batch += self._outbox.unacknowledged(_REPLAYED_WINDOW - replays, without=without, replayed=True)
         for queued in batch:
             verdict = queued.verdict
             newest = not verdict.replayed and verdict.position > self._newest

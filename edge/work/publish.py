@@ -21,6 +21,7 @@ from edge.systemd import Notifier
 from edge.verdict import Circumstances, Provenance, error_verdict, verdict_from_inspection
 from edge.work.course import Course
 from edge.work.delivering import Courier
+from edge.work.errands import Errands
 from edge.work.handover import Handover
 from edge.work.job import Failure, Job
 from edge.work.keeping import Keeping
@@ -47,6 +48,7 @@ class Publication:
         outbox: Outbox,
         keeping: Keeping,
         courier: Courier,
+        errands: Errands,
         session: Session,
         open_jobs: OpenJobs,
         tally: Tally,
@@ -60,6 +62,7 @@ class Publication:
         self._outbox = outbox
         self._keeping = keeping
         self._courier = courier
+        self._errands = errands
         self._session = session
         self._open = open_jobs
         self._tally = tally
@@ -94,6 +97,7 @@ class Publication:
                     result_id=trigger.trigger_id,
                     trigger=TriggerKind(trigger.kind),
                     part_serial=trigger.part_serial,
+                    request_id=trigger.request_id,
                 ),
             )
             self._keeping.finish_interrupted(trigger.trigger_id, verdict)
@@ -102,7 +106,8 @@ class Publication:
 
     def begin(self, job: Job) -> None:
         """Somebody asked for this job: it is on disk, or refused, before it is answered."""
-        trigger = TriggerInHand(job.id, job.kind.value, job.asked_utc, job.part_serial, self._session.epoch)
+        epoch = self._session.epoch
+        trigger = TriggerInHand(job.id, job.kind.value, job.asked_utc, job.part_serial, epoch, job.request_id)
         try:
             self._keeping.begin(trigger)
         except OutboxError as error:
@@ -141,6 +146,12 @@ class Publication:
         """What has to be seen to between findings: acknowledgements, what is owed, the outbox's limits."""
         if self._keeping.tend():
             self._courier.committed()
+        self._step()
+        if self._errands.do_one(self._outbox):
+            self._courier.committed()
+            self._step()
+
+    def _step(self) -> None:
         try:
             self._courier.step()
             self._said = None

@@ -16,8 +16,10 @@ import pytest
 import yaml
 
 from edge.broker import LocalBroker, find_mosquitto
+from edge.captures import list_captures
 from edge.config import load_rig_config
 from edge.daemon import Daemon, RunSummary
+from edge.outbox_ledger import Ledger
 from edge.rig import check_rig, run_rig
 from edge.testing import Heard, Listener
 from edge.topics import Topics
@@ -110,6 +112,12 @@ def test_it_goes_over_refuses_and_remembers(tmp_path: Path) -> None:
             refused = cell.wait("state/recipe", lambda state: state["refused"] is not None)
             assert (refused["running"]["name"], refused["refused"]["name"]) == ("plate", "nut")
 
+            kept = cell.ask("capture", label="scratch", note="left edge")
+            assert kept["status"] == "done"
+            lot = Path(kept["file"]).parents[1]
+            assert lot.parents[1] == tmp_path / "state" / "captures"
+            assert [sample.part_id for sample in list_captures(lot)] == ["scratch/000"]
+
             done = cell.ask("recipe", recipe="gland")
             assert (done["status"], done["recipe"]) == ("done", "gland")
             accepted = cell.ask("trigger", part_serial="A-7")
@@ -133,8 +141,26 @@ def test_it_goes_over_refuses_and_remembers(tmp_path: Path) -> None:
             verdict = cell.wait("/verdict", lambda v: v["result_id"] == accepted["result_id"])
             assert (verdict["threshold"], verdict["threshold_provisional"]) == (9.0, True)
 
+            told = cell.ask("label", result_id=verdict["result_id"], label="good")
+            assert (told["status"], told["result_id"]) == ("done", verdict["result_id"])
+            assert cell.ask("label", result_id="nobody", label="good")["reason"] == "result_unknown"
+            with Ledger(tmp_path / "state" / "outbox") as ledger:
+                [label] = ledger.labels_since(0)
+            assert (label.issued_by, label.label, label.score) == ("hmi", "good", verdict["score"])
+
             numbers = [message.json()["seq"] for message in cell.listener.heard("/verdict")]
             assert numbers == list(range(len(numbers)))
+            newest = cell.listener.heard("state/last_verdict")[-1]
+            again = cell.ask("replay", from_epoch=verdict["epoch"], from_seq=0, limit=3)
+            assert (again["status"], again["count"]) == ("accepted", 3)
+            cell.listener.wait_for("/verdict", lambda heard: len(heard) == len(numbers) + 3, TIMEOUT_S)
+            replayed = [
+                message
+                for message in cell.listener.heard("/verdict")
+                if ("replayed", "true") in message.user_properties
+            ]
+            assert [message.json()["seq"] for message in replayed] == [0, 1, 2]
+            assert cell.listener.heard("state/last_verdict")[-1] == newest
         with at_work(broker, path) as cell:
             running = cell.wait("state/recipe", lambda state: True)["running"]
             assert (running["name"], running["product"]) == ("gland", "gland")

@@ -329,7 +329,7 @@ class TestEnd:
 
     def test_a_trigger_that_an_earlier_start_took_gets_its_error(self, tmp_path: Path) -> None:
         with Outbox(tmp_path / "outbox", OutboxConfig()) as outbox:
-            outbox.begin(TriggerInHand("trigger-1", "command", utc_now(), "SN-1", 4))
+            outbox.begin(TriggerInHand("trigger-1", "command", utc_now(), "SN-1", 4, "request-1"))
         publisher = RecordingPublisher()
         outbox = Outbox(tmp_path / "outbox", OutboxConfig())
         make_daemon(ReplayCamera(frames(1), restamp=True), publisher, outbox=outbox).run()
@@ -340,6 +340,7 @@ class TestEnd:
             "error",
             "interrupted",
         )
+        assert first.request_id == "request-1"
         assert [verdict.seq for verdict in publisher.verdicts] == [0, 1]
 
     def test_a_broker_that_refuses_ends_the_daemon_before_the_camera_is_opened(self) -> None:

@@ -445,4 +445,8 @@ def check_one_answer(
 
 
 def test_every_command_is_known() -> None:
-    assert [kind.command for kind in ORDERS] == ["trigger", "recipe", "reload"]
+    named = [kind.command for kind in ORDERS]
+    assert len(set(named)) == len(named)
+    assert {"trigger", "recipe", "reload", "replay", "capture", "label"} <= set(named)
+    assert [kind.command for kind in ORDERS if not kind.changes] == ["trigger"]
+    assert {kind.command for kind in ORDERS if not kind.decides} == {"trigger", "replay", "capture", "label"}

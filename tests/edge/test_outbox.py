@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,14 +18,25 @@ from typing import Any
 import pytest
 
 from edge.clock import utc_now
-from edge.errors import OutboxDamaged, OutboxError, OutboxForeign, OutboxInUse, OutboxUnwritable, TriggerKnown
+from edge.errors import (
+    OutboxDamaged,
+    OutboxError,
+    OutboxForeign,
+    OutboxInUse,
+    OutboxUnwritable,
+    ResultUnknown,
+    TriggerKnown,
+)
 from edge.inspection import Outcome
 from edge.messages import PictureInfo, PictureKind, Verdict
-from edge.outbox import REPLAY_MAX, Outbox
+from edge.outbox import Outbox
 from edge.outbox_config import OutboxConfig
-from edge.outbox_database import APPLICATION_ID
+from edge.outbox_database import APPLICATION_ID, SCHEMA_VERSION, Database
+from edge.outbox_labels import PartLabel
 from edge.outbox_ledger import Ledger
 from edge.outbox_records import QueuedVerdict, TriggerInHand
+from edge.outbox_replay import REPLAY_MAX, Replay, ReplayRange
+from edge.outbox_salvage import salvage
 from edge.testing import sample_verdict
 
 SETTINGS = OutboxConfig(keep_free_mb=0)
@@ -214,13 +226,43 @@ def test_a_replay_goes_behind_what_is_new(outbox: Outbox) -> None:
         outbox.commit(sample_verdict(seq))
     outbox.acknowledge(outbox.unacknowledged(4))
     outbox.commit(sample_verdict(5))
-    replay = outbox.replay(7, 1, 9)
-    assert (replay.queued, replay.waiting, replay.missing) == (3, 2, 4)
+    assert outbox.replay(ReplayRange((7, 1), (7, 9))) == Replay(3, 2, None)
     waiting = outbox.unacknowledged(10)
     assert seqs(waiting) == [4, 5, 1, 2, 3]
     assert [each.verdict.replayed for each in waiting] == [False, False, True, True, True]
     assert outbox.acknowledge(waiting) == 5
-    assert outbox.replay(8, 0, 9).missing == 10
+    assert outbox.replay(ReplayRange((8, 0), (8, 9))) == Replay(0, 0, None)
+    assert seqs(outbox.unacknowledged(10, replayed=True)) == []
+
+
+def test_new_ones_and_replayed_ones_can_be_told_apart(outbox: Outbox) -> None:
+    for seq in range(4):
+        outbox.commit(sample_verdict(seq))
+    outbox.acknowledge(outbox.unacknowledged(3))
+    outbox.replay(ReplayRange((7, 0)))
+    assert seqs(outbox.unacknowledged(10, replayed=False)) == [3]
+    assert seqs(outbox.unacknowledged(2, replayed=True)) == [0, 1]
+    assert seqs(outbox.unacknowledged(10, without=[1], replayed=True)) == [1, 2]
+
+
+def test_a_replay_over_epochs_goes_on_where_its_limit_ended(outbox: Outbox) -> None:
+    for epoch in (3, 7, 5):  # a clock that was set back
+        for seq in range(4):
+            made = sample_verdict(seq).model_copy(
+                update={"epoch": epoch, "result_id": f"{epoch}-{seq}", "creation_time": utc_now()}
+            )
+            outbox.commit(made)
+    outbox.acknowledge(outbox.unacknowledged(20))
+    again = []
+    start: tuple[int, int] | None = (3, 2)
+    while start is not None:
+        came = outbox.replay(ReplayRange(start, (7, 1), limit=3))
+        sent = outbox.unacknowledged(20)
+        assert len(sent) == came.queued
+        again += [queued.verdict.result_id for queued in sent]
+        outbox.acknowledge(sent)
+        start = came.next
+    assert sorted(again) == ["3-2", "3-3", "5-0", "5-1", "5-2", "5-3", "7-0", "7-1"]
 
 
 def test_a_replay_by_time(outbox: Outbox) -> None:
@@ -228,14 +270,101 @@ def test_a_replay_by_time(outbox: Outbox) -> None:
     outbox.commit(old)
     outbox.commit(sample_verdict(1))
     outbox.acknowledge(outbox.unacknowledged(2))
-    assert outbox.replay_since(utc_now() - timedelta(hours=1)).queued == 1
+    hour_ago = utc_now() - timedelta(hours=1)
+    assert outbox.replay(ReplayRange(hour_ago)).queued == 1
     assert seqs(outbox.unacknowledged(10)) == [1]
+    assert outbox.replay(ReplayRange(old.creation_time, hour_ago)) == Replay(1, 0, None)
+    assert outbox.replay(ReplayRange(old.creation_time, limit=1)) == Replay(0, 1, (7, 1))
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, REPLAY_MAX), (5, 4), (-1, 3)])
-def test_a_replay_has_an_end(outbox: Outbox, first: int, last: int) -> None:
-    with pytest.raises(OutboxError, match="ask in pieces"):
-        outbox.replay(7, first, last)
+@pytest.mark.parametrize("limit", [0, REPLAY_MAX + 1])
+def test_a_replay_has_an_end(limit: int) -> None:
+    with pytest.raises(ValueError, match="limit"):
+        ReplayRange((7, 0), limit=limit)
+
+
+class TestLabels:
+    """What people say about parts afterwards."""
+
+    def test_the_later_label_of_a_person_takes_the_place_of_the_earlier(
+        self, outbox: Outbox, tmp_path: Path
+    ) -> None:
+        verdict = outbox.commit(sample_verdict(0, 1))
+        positions = [
+            outbox.label(PartLabel(verdict.result_id, who, label, note, utc_now()))
+            for who, label, note in [
+                ("anna", "scratch", "left"),
+                ("ben", "good", None),
+                ("anna", "good", None),
+            ]
+        ]
+        assert positions == [1, 2, 3]
+        with Ledger(tmp_path) as ledger:
+            labels = ledger.labels_since(0)
+            assert ledger.labels_since(1, limit=1) == labels[1:2]
+            assert ledger.labels_since(3) == []
+        assert [(one.issued_by, one.label, one.replaced, one.replaces) for one in labels] == [
+            ("anna", "scratch", True, None),
+            ("ben", "good", False, None),
+            ("anna", "good", False, 1),
+        ]
+        said = Verdict.model_validate_json(verdict.payload)
+        assert (labels[0].outcome, labels[0].score, labels[0].threshold) == (
+            Outcome.FAIL,
+            said.score,
+            said.threshold,
+        )
+        assert (labels[0].recipe_id, labels[0].model_sha256) == (said.recipe_id, said.model_sha256)
+        assert (labels[0].calibration_id, labels[0].note) == (said.calibration_id, "left")
+
+    def test_an_unknown_result_has_none(self, outbox: Outbox) -> None:
+        outbox.begin(trigger("in hand"))
+        for result_id in ("nobody", "in hand"):
+            with pytest.raises(ResultUnknown, match="ledger_days"):
+                outbox.label(PartLabel(result_id, "anna", "good", None, utc_now()))
+
+    def test_a_label_outlives_its_verdict(self, tmp_path: Path, clock: Clock) -> None:
+        with Outbox(tmp_path, OutboxConfig(keep_free_mb=0, ledger_days=1), clock_ns=clock) as outbox:
+            verdict = outbox.commit(sample_verdict(0))
+            outbox.label(PartLabel(verdict.result_id, "anna", "good", None, utc_now()))
+            outbox.acknowledge(outbox.unacknowledged(1))
+            clock.advance(2 * 86_400)
+            outbox.maintain()
+            with Ledger(tmp_path) as ledger:
+                assert ledger.find(verdict.result_id) is None
+                assert [one.result_id for one in ledger.labels_since(0)] == [verdict.result_id]
+            with pytest.raises(ResultUnknown):
+                outbox.label(PartLabel(verdict.result_id, "ben", "good", None, utc_now()))
+
+    def test_they_are_bounded(self, outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("edge.outbox_labels.LABELS_MAX", 3)
+        verdict = outbox.commit(sample_verdict(0))
+        for number in range(5):
+            outbox.label(PartLabel(verdict.result_id, f"p{number}", "good", None, utc_now()))
+        with Ledger(tmp_path) as ledger:
+            assert [one.issued_by for one in ledger.labels_since(0)] == ["p2", "p3", "p4"]
+
+
+VERSION_1 = """
+DROP TABLE label;
+ALTER TABLE trigger_in_hand DROP COLUMN request_id;
+PRAGMA user_version = 1;
+"""
+
+
+def test_an_outbox_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
+    with Outbox(tmp_path, SETTINGS) as before:
+        kept = before.commit(sample_verdict(0))
+        before.begin(trigger("t"))
+    with closing(sqlite3.connect(tmp_path / "outbox.db")) as connection:
+        connection.executescript(VERSION_1)
+    for _ in range(2):
+        with Outbox(tmp_path, SETTINGS) as after:
+            assert seqs(after.unacknowledged(5)) == [0]
+            assert [(one.trigger_id, one.request_id) for one in after.in_hand()] == [("t", None)]
+            after.label(PartLabel(kept.result_id, "anna", "good", None, utc_now()))
+    with closing(sqlite3.connect(tmp_path / "outbox.db")) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
 
 
 def test_the_ledger_forgets_what_is_old_and_acknowledged(tmp_path: Path, clock: Clock) -> None:
@@ -323,7 +452,7 @@ def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "outbox.db").read_bytes() == before
 
 
-@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("version", [0, SCHEMA_VERSION + 1])
 def test_another_version_is_refused(tmp_path: Path, version: int) -> None:
     Outbox(tmp_path, SETTINGS).close()
     other = sqlite3.connect(tmp_path / "outbox.db")
@@ -373,6 +502,26 @@ class TestDamage:
         assert "could be read, and were saved" in caplog.text
         with Outbox(tmp_path, SETTINGS) as again:
             assert len(again.unacknowledged(1000)) == len(saved) + 1
+
+    @pytest.mark.parametrize("version", [1, 2])
+    def test_triggers_and_labels_are_saved_from_either_version(self, tmp_path: Path, version: int) -> None:
+        with Outbox(tmp_path / "old", SETTINGS) as old:
+            verdict = old.commit(sample_verdict(0))
+            old.begin(TriggerInHand("t", "command", utc_now(), "part-1", 7, "request-1"))
+            old.label(PartLabel(verdict.result_id, "anna", "good", "why", utc_now()))
+        if version == 1:
+            with closing(sqlite3.connect(tmp_path / "old" / "outbox.db")) as connection:
+                connection.executescript(VERSION_1)
+        Outbox(tmp_path / "new", SETTINGS).close()
+        database = Database.open(tmp_path / "new" / "outbox.db")
+        salvage(tmp_path / "old" / "outbox.db", database)
+        database.close()
+        with Outbox(tmp_path / "new", SETTINGS) as new, Ledger(tmp_path / "new") as ledger:
+            known = None if version == 1 else "request-1"
+            assert [(one.trigger_id, one.request_id) for one in new.in_hand()] == [("t", known)]
+            assert [(one.label, one.note) for one in ledger.labels_since(0)] == [("good", "why")] * (
+                version - 1
+            )
 
     def test_a_large_file_is_checked_once_in_each_boot_and_after_damage(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

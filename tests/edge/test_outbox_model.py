@@ -20,6 +20,7 @@ from edge.outbox import Outbox
 from edge.outbox_config import OutboxConfig
 from edge.outbox_ledger import Ledger
 from edge.outbox_records import QueuedVerdict, TriggerInHand
+from edge.outbox_replay import ReplayRange
 from edge.testing import sample_verdict
 
 SETTINGS = OutboxConfig(keep_free_mb=0, pictures_max_mb=1, ledger_days=1)
@@ -131,9 +132,8 @@ class OutboxMachine(RuleBasedStateMachine):
     def replay(self, first: int, count: int) -> None:
         asked = [r for r in self.rows if first <= r.seq < first + count]
         again = [r for r in asked if r.acknowledged_s is not None]
-        came = self.outbox.replay(7, first, first + count - 1)
-        assert (came.queued, came.waiting) == (len(again), len(asked) - len(again))
-        assert came.missing == count - len(asked)
+        came = self.outbox.replay(ReplayRange((7, first), (7, first + count - 1)))
+        assert (came.queued, came.waiting, came.next) == (len(again), len(asked) - len(again), None)
         for row in again:
             row.acknowledged_s, row.replayed = None, True
 

@@ -1,0 +1,127 @@
+"""`cmd/capture`: the next frame is kept as a capture, whole or not at all, while the rig inspects."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Protocol
+
+from edge.camera.source import SourceHealth
+from edge.captures import CAPTURE_FILE, CaptureInfo, CaptureNote, read_capture_info
+from edge.capturing.folder import CaptureFolder
+from edge.capturing.session import info_of
+from edge.disk import is_no_space
+from edge.errors import CaptureError, EdgeError
+from edge.frame import Frame
+from edge.order_messages import CaptureOrder
+from edge.orders import Handler, Letter, Reply, Respond, handler
+from edge.outbox_space import free_bytes
+from edge.reasons import reason_of
+
+__all__ = ["Eye", "capture_handler"]
+
+_TIMEOUT_S = 10.0
+_AT_ONCE = 4
+_FOLDERS_A_DAY = 50
+
+
+class Eye(Protocol):
+    """What is asked of the daemon."""
+
+    def next_frame(self, after_ns: int, timeout_s: float) -> Future[Frame | None]:
+        """The first that arrives after that."""
+
+    def camera_health(self) -> SourceHealth:
+        """What the camera says of itself."""
+
+    @property
+    def product(self) -> str:
+        """What is inspected now."""
+
+
+def capture_handler(
+    eye: Eye, folder: Path, later: Callable[[Callable[[], None]], None], *, keep_free_bytes: int
+) -> Handler[Any]:
+    """That of `capture`: into `folder`/`<product>`/`<date>-rig`, unless less than `keep_free_bytes` is free.
+
+    `later` has another thread write (`Clerk.do`).
+    """
+    open_now = threading.Semaphore(_AT_ONCE)
+
+    def on_capture(order: CaptureOrder, letter: Letter, respond: Respond) -> None:
+        if not open_now.acquire(blocking=False):
+            respond(
+                Reply(
+                    "refused", "capture_busy", f"{_AT_ONCE} captures are being taken; wait for their answers"
+                )
+            )
+            return
+        product = eye.product
+
+        def write(frame: Frame | None) -> None:
+            open_now.release()
+            respond(_kept(frame, order, product))
+
+        eye.next_frame(letter.received_ns, _TIMEOUT_S).add_done_callback(
+            lambda came: later(lambda: write(came.result()))
+        )
+
+    def _kept(frame: Frame | None, order: CaptureOrder, product: str) -> Reply:
+        if frame is None:
+            text = f"no frame that can be kept came within {_TIMEOUT_S:g} s; see to the camera"
+            return Reply("refused", "no_frame", text)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            free = free_bytes(folder)
+            if free < keep_free_bytes:
+                text = (
+                    f"{free >> 20} MiB are free, and outbox.keep_free_mb wants {keep_free_bytes >> 20} left"
+                )
+                return Reply("refused", "disk_full", f"{folder}: {text}; free some space")
+            info = info_of(frame, eye.camera_health())
+            return Reply(
+                "done", file=str(_write(_lot(folder / _name(product), frame, info), frame, info, order))
+            )
+        except (OSError, EdgeError) as error:
+            if _is_full(error):
+                return Reply("refused", "disk_full", f"{error}; free some space")
+            reason = reason_of(error) if isinstance(error, EdgeError) else "capture_error"
+            return Reply("refused", reason, str(error))
+
+    return handler(CaptureOrder, on_capture)
+
+
+def _write(path: Path, frame: Frame, info: CaptureInfo, order: CaptureOrder) -> Path:
+    lot = CaptureFolder(path)
+    lot.open(info)
+    try:
+        note = CaptureNote(captured_utc=frame.captured_utc, note=order.note, asked_by=order.issued_by)
+        return lot.keep(order.label, frame, info, note).rgb_path
+    finally:
+        lot.close()
+
+
+def _lot(product: Path, frame: Frame, info: CaptureInfo) -> Path:
+    """The day's folder; another one where the camera is not what it was."""
+    for number in range(1, _FOLDERS_A_DAY + 1):
+        path = product / f"{frame.captured_utc:%Y-%m-%d}-rig{'' if number == 1 else f'-{number}'}"
+        if not (path / CAPTURE_FILE).exists() or not info.differences(read_capture_info(path)):
+            return path
+    raise CaptureError(f"{product}: the camera was changed {_FOLDERS_A_DAY} times today; leave it as it is")
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether it is, or came of, a disk without room."""
+    while error is not None:
+        if isinstance(error, OSError) and is_no_space(error):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _name(product: str) -> str:
+    """As a folder's name."""
+    return re.sub(r"[^\w.-]", "_", product).lstrip(".")[:64] or "product"
