@@ -24,8 +24,8 @@ from edge.order_messages import Answer
 from edge.sparkplug.commands import metrics_for
 from edge.sparkplug.config import SparkplugConfig
 from edge.sparkplug.node import SparkplugNode
-from edge.testing import CuttableProxy, Listener, sample_verdict
-from tests.edge.sparkplug.scada import NCMD, PATIENCE_S, RIG, Scada, Told, foreign
+from edge.testing import CuttableProxy, sample_verdict
+from tests.edge.sparkplug.scada import NCMD, RIG, Scada, Told, foreign
 
 pytestmark = pytest.mark.skipif(
     find_mosquitto() is None and not os.environ.get("CI"), reason="mosquitto is not installed"
@@ -431,19 +431,3 @@ class TestCommands:
 def foreign_aliases(birth: Told) -> dict[str, int]:
     metrics = foreign([birth.message.payload])[0]["metrics"]
     return {metric["name"]: metric["alias"] for metric in metrics if metric["alias"] is not None}
-
-
-def test_hosts_that_share_a_broker_with_a_password_see_it(tmp_path: Path) -> None:
-    (tmp_path / "password").write_text("secret\n", encoding="utf-8")
-    with LocalBroker("mosquitto", username="rig", password="secret") as broker:
-        config = BrokerConfig(
-            host=broker.host, port=broker.port, username="rig", password_file=tmp_path / "password"
-        )
-        node = SparkplugNode(SparkplugConfig(group_id="g", edge_node_id="n"), config, RIG, None)
-        with (
-            Listener(
-                broker.host, broker.port, topics="spBv1.0/#", username="rig", password="secret"
-            ) as heard,
-            node.attached(Desk().ask),
-        ):
-            heard.wait_for("spBv1.0/g/NBIRTH/n", lambda messages: len(messages) == 1, PATIENCE_S)
