@@ -9,7 +9,7 @@ BASE := $(VENV)/.installed-base
 DEV  := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak demo-bundle schemas protobuf clean mosquitto chromium compiler tensorrt nspawn
+.PHONY: help demo test check bench soak demo-bundle schemas freeze protobuf clean mosquitto chromium compiler tensorrt nspawn
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ demo-bundle: $(DEV) ## train and export the bundle of the demo anew; RUN=folder 
 
 schemas: $(DEV) ## write docs/schemas and the tables of docs/mqtt.md from the messages
 	$(BIN)/python -m edge.schemas docs/schemas
+
+freeze: $(DEV) ## promise the messages as they are now (edge/frozen_schemas); refuses what breaks a promise
+	$(BIN)/python -m edge.schemas --freeze
 
 protobuf: $(DEV) ## what protoc makes of edge/sparkplug/sparkplug_b.proto
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. edge/sparkplug/sparkplug_b.proto

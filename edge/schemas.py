@@ -1,6 +1,7 @@
-"""JSON Schemas and examples of every topic, generated from the models: `python -m edge.schemas docs/schemas`.
+"""JSON Schemas and examples of every topic, generated from the models.
 
-Writes `*.schema.json` there and fills the generated part of `docs/mqtt.md`.
+`python -m edge.schemas FOLDER` writes `*.schema.json` there, and fills the generated part of `../mqtt.md`
+where there is one; `--list` names them, `--show NAME` prints one, `--freeze` promises them (edge/frozen.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from edge.doctor.report import Report
+from edge.errors import ConfigError
+from edge.frozen import FROZEN, freeze
 from edge.inspection import Outcome
 from edge.messages import (
     Availability,
@@ -349,17 +352,38 @@ def with_documentation(text: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the schemas into the folder that is given, and ../mqtt.md; 2 for a wrong command line."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m edge.schemas docs/schemas\n")
-        return 2
-    schemas = Path(arguments[0])
-    schemas.mkdir(parents=True, exist_ok=True)
-    for name, text in schema_files().items():
-        (schemas / name).write_text(text, encoding="utf-8")
-    page = schemas.parent / "mqtt.md"
-    page.write_text(with_documentation(page.read_text(encoding="utf-8")), encoding="utf-8")
+    """The command; 2 for a wrong command line, 3 where what was promised would be broken."""
+    schemas = {name.removesuffix(".schema.json"): text for name, text in schema_files().items()}
+    match list(arguments):
+        case ["--list"]:
+            sys.stdout.write("".join(f"{name}\n" for name in schemas))
+        case ["--show", name] if name in schemas:
+            sys.stdout.write(schemas[name])
+        case ["--freeze", *folders] if len(folders) < 2:
+            folder = Path(*folders) if folders else FROZEN
+            try:
+                written = freeze({name: json.loads(text) for name, text in schemas.items()}, folder)
+            except ConfigError as error:
+                sys.stderr.write(f"error: {error}\n")
+                return error.exit_code
+            sys.stdout.write("".join(f"{path}\n" for path in written))
+        case [named] if not named.startswith("-"):
+            _write(Path(named))
+        case _:
+            sys.stderr.write(
+                "usage: python -m edge.schemas FOLDER | --list | --show NAME | --freeze [FOLDER]\n"
+            )
+            return 2
     return 0
+
+
+def _write(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in schema_files().items():
+        (folder / name).write_text(text, encoding="utf-8")
+    page = folder.parent / "mqtt.md"
+    if page.exists():
+        page.write_text(with_documentation(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
