@@ -20,12 +20,14 @@ from typing_extensions import Self
 
 from edge.authority_config import CommandsConfig, not_opened
 from edge.camera.config import CameraConfig
+from edge.dashboard.config import DashboardConfig
 from edge.errors import ConfigError, KeyUnusable
 from edge.outbox_config import OutboxConfig
 from edge.recipe_config import RecipeBook, RecipeConfig, RecipeName, ScheduleConfig
 from edge.reject_config import NoReject, RejectConfig
 from edge.scene.config import SceneConfig
 from edge.score_watch_config import ScoreWatchConfig
+from edge.secret_file import secret_from_credential, secret_from_file
 from edge.signature import KEY_TEXT, PublicKey, read_public_key
 from edge.sparkplug.config import SparkplugConfig
 from edge.strict_yaml import load_strict_yaml
@@ -192,29 +194,10 @@ class BrokerConfig(_Section):
                 )
             return SecretStr(value)
         if self.password_credential is not None:
-            folder = os.environ.get("CREDENTIALS_DIRECTORY")
-            if not folder:
-                raise ConfigError(
-                    f"broker.password_credential: {self.password_credential} can't be read outside "
-                    "systemd (CREDENTIALS_DIRECTORY is not set); add LoadCredential= to the unit, or use "
-                    "password_file"
-                )
-            return _first_line(Path(folder) / self.password_credential, "broker.password_credential")
+            return secret_from_credential(self.password_credential, "broker.password_credential")
         if self.password_file is not None:
-            return _first_line(self.password_file, "broker.password_file")
+            return secret_from_file(self.password_file, "broker.password_file")
         return None
-
-
-def _first_line(path: Path, key: str) -> SecretStr:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ConfigError(f"{key}: {path} can't be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{key}: {path} is not UTF-8 text") from error
-    if not lines or not lines[0]:
-        raise ConfigError(f"{key}: {path} is empty; its first line must be the password")
-    return SecretStr(lines[0])
 
 
 class PicturesConfig(_Section):
@@ -300,6 +283,7 @@ class RigConfig(_Section):
     outbox: OutboxConfig = OutboxConfig()
     reject: RejectConfig = NoReject()
     health: HealthConfig = HealthConfig()
+    dashboard: DashboardConfig = DashboardConfig()
     daemon: DaemonConfig = DaemonConfig()
 
     @model_validator(mode="after")

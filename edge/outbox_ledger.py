@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Collection
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,7 @@ from edge.inspection import Outcome
 from edge.messages import PictureInfo
 from edge.outbox_database import DATABASE_NAME, PICTURES_NAME, explained
 from edge.outbox_labels import SELECT_LABELS, StoredLabel, stored_label
-from edge.outbox_records import StoredVerdict
+from edge.outbox_records import StoredVerdict, to_microseconds
 from edge.outbox_rows import SELECT_STORED, stored_verdict
 
 __all__ = ["Ledger"]
@@ -69,6 +70,19 @@ class Ledger:
         """Up to `limit` labels behind that position, the oldest first, with what their verdicts had said."""
         sql = f"{SELECT_LABELS} WHERE position > ? ORDER BY position LIMIT ?"
         return [stored_label(row) for row in self._read(sql, (position, limit))]
+
+    def position_of(self, epoch: int, seq: int) -> int | None:
+        """The position of the verdict of that number; None where there is none, or none any more."""
+        rows = self._read("SELECT position FROM verdict WHERE epoch = ? AND seq = ?", (epoch, seq))
+        return int(rows[0][0]) if rows else None
+
+    def counted_since(self, since: datetime) -> list[tuple[int, str, int]]:
+        """How many verdicts were made since then: minute (since 1970), outcome, number."""
+        sql = (
+            "SELECT created_us / 60000000 AS minute, outcome, count(*) FROM verdict WHERE created_us >= ? "
+            "GROUP BY minute, outcome"
+        )
+        return [(int(row[0]), str(row[1]), int(row[2])) for row in self._read(sql, (to_microseconds(since),))]
 
     def pictures_of(self, result_id: str) -> list[PictureInfo]:
         """Which pictures of a verdict are kept."""

@@ -16,10 +16,11 @@ from edge.audit import AuditLog
 from edge.camera.factory import kept_source_from_config, source_from_config
 from edge.capture_orders import capture_handler
 from edge.clerk import Clerk
-from edge.clock import new_session
+from edge.clock import Session, new_session
 from edge.commanded import Commanded
 from edge.config import CommandTrigger, RigConfig
 from edge.daemon import Daemon, DaemonSettings, RunSummary
+from edge.dashboard.server import Dashboard
 from edge.errors import ConfigError, EdgeError
 from edge.letters import SPARKPLUG
 from edge.mqtt import MqttPublisher
@@ -59,6 +60,7 @@ def check_rig(config: RigConfig) -> list[str]:
     checks: tuple[Callable[[], object], ...] = (
         functools.partial(source_from_config, config.camera),
         config.broker.read_password,
+        config.dashboard.read_token,
         *([functools.partial(read_tray, config.scene.tray)] if config.scene.tray is not None else []),
         *(functools.partial(_check_recipe, config, name) for name in config.recipe_book().names),
     )
@@ -93,6 +95,7 @@ def run_rig(
         notifier.extend_timeout(_OUTBOX_PATIENCE_S)
         outbox = Outbox(state_dir / "outbox", config.outbox)
         sparkplug = _sparkplug(config, state_dir)
+        dashboard = _dashboard(config, session, state_dir)
         daemon = Daemon(
             source=kept_source_from_config(config.camera, max_age_s=config.daemon.max_frame_age_s),
             model=first.model,
@@ -103,7 +106,9 @@ def run_rig(
             scores=ScoreWatch(config.score_watch),
             settings=_settings(config, state_dir),
             notifier=notifier,
-            onlooker=Onlookers(() if sparkplug is None else (sparkplug,)),
+            onlooker=Onlookers(
+                one for one in (sparkplug, None if dashboard is None else dashboard.hub) if one is not None
+            ),
         )
         clerk = Clerk(daemon.carrying)
         captures = config.daemon.captures_dir or state_dir / "captures"
@@ -119,12 +124,14 @@ def run_rig(
             progress=news,
             carrying=daemon.carrying,
             audit=AuditLog(state_dir),
-            on_recipe=_nobody if sparkplug is None else sparkplug.on_recipe,
+            on_recipe=functools.partial(_tell_of_recipe, dashboard, sparkplug),
             more=(
                 *outbox_handlers(daemon.ask_outbox, clerk.do),
                 capture_handler(daemon, captures, clerk.do, keep_free_bytes=keep_free_bytes),
             ),
         )
+        if dashboard is not None:
+            dashboard.obey(commanded.desk.ask)
         if on_ready is not None:
             on_ready(daemon)
     except BaseException:
@@ -135,10 +142,19 @@ def run_rig(
     with ExitStack() as running:
         running.enter_context(stopped_by_signals(daemon.stop))
         running.enter_context(clerk)
+        if dashboard is not None:
+            running.enter_context(dashboard)
         running.enter_context(commanded)
         if sparkplug is not None:
             running.enter_context(sparkplug.attached(functools.partial(commanded.desk.ask, client=SPARKPLUG)))
         return daemon.run()
+
+
+def _dashboard(config: RigConfig, session: Session, state_dir: Path) -> Dashboard | None:
+    if not config.dashboard.enabled:
+        return None
+    outbox = state_dir / "outbox"
+    return Dashboard(config.dashboard, config.rig, session, outbox, health_s=config.health.interval_s)
 
 
 def _sparkplug(config: RigConfig, state_dir: Path) -> SparkplugNode | None:
@@ -152,8 +168,11 @@ def _sparkplug(config: RigConfig, state_dir: Path) -> SparkplugNode | None:
     return SparkplugNode(config.sparkplug, config.broker, config.rig, state_dir, offered)
 
 
-def _nobody(state: RecipeState) -> None:
-    """Whom no change of recipe needs to be told."""
+def _tell_of_recipe(dashboard: Dashboard | None, sparkplug: SparkplugNode | None, state: RecipeState) -> None:
+    if dashboard is not None:
+        dashboard.hub.on_recipe(state)
+    if sparkplug is not None:
+        sparkplug.on_recipe(state)
 
 
 def _settings(config: RigConfig, state_dir: Path) -> DaemonSettings:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
@@ -50,24 +50,36 @@ class Opened:
 
 @contextmanager
 def opened(
-    file: Path, *, width: int = 1280, height: int = 900, scheme: Literal["light", "dark"] = "light"
+    target: Path | str,
+    *,
+    width: int = 1280,
+    height: int = 900,
+    scheme: Literal["light", "dark"] = "light",
+    script: str | None = None,
+    **context: Any,
 ) -> Iterator[Opened]:
-    """The file in a browser window of that size, opened as a person opens it from disk."""
+    """A file, as a person opens it from disk, or an address, in a browser window of that size.
+
+    `script` is run before the page's own; `context` is what Playwright's `new_context` takes.
+    """
     path = find_chromium()
     assert path is not None, "chromium is not installed; apt-get install chromium"
+    file = isinstance(target, Path)
     with sync_playwright() as playwright:
         # Without a sandbox, because CI may be root in a container; the page is our own.
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         try:
-            context = browser.new_context(
-                viewport={"width": width, "height": height}, color_scheme=scheme, offline=True
+            made = browser.new_context(
+                viewport={"width": width, "height": height}, color_scheme=scheme, offline=file, **context
             )
-            page = context.new_page()
+            page = made.new_page()
+            if script is not None:
+                page.add_init_script(script)
             found = Opened(page)
             page.on("request", lambda request: found.requests.append(request.url))
             page.on("console", lambda message: found.complaints.append(message.text))
             page.on("pageerror", lambda error: found.complaints.append(str(error)))
-            page.goto(file.resolve().as_uri())
+            page.goto(target.resolve().as_uri() if isinstance(target, Path) else target)
             yield found
         finally:
             browser.close()
