@@ -102,12 +102,14 @@ def writes_of(payload: bytes) -> tuple[Write, ...] | None:
     told = Payload()
     try:
         told.ParseFromString(payload)
-    except DecodeError:
+        return tuple(_write(metric) for metric in told.metrics)
+    except (DecodeError, UnicodeDecodeError):
         return None
-    return tuple(_write(metric) for metric in told.metrics)
 
 
 def _write(metric: Payload.Metric) -> Write:
+    _check_text(metric.name)
+    _check_text(metric.string_value)
     kind = metric.WhichOneof("value")
     value = None if kind is None or metric.is_null or kind == "bytes_value" else getattr(metric, kind)
     return Write(
@@ -115,3 +117,9 @@ def _write(metric: Payload.Metric) -> Write:
         alias=metric.alias if metric.HasField("alias") else None,
         value=value,
     )
+
+
+def _check_text(text: object) -> None:
+    """Of text that is not UTF-8 protobuf's C gives the bytes, its Python raises: both are to raise."""
+    if isinstance(text, bytes):
+        text.decode("utf-8")

@@ -42,7 +42,7 @@ class Desk:
         order = json.loads(payload)
         self.asked.append((command, order))
         future: Future[Answer] = Future()
-        refused = order["part_serial"] == "bad"
+        refused = order.get("part_serial") == "bad"
         future.set_result(
             Answer(
                 command=command,
@@ -68,7 +68,7 @@ def rig(
     broker: BrokerConfig, state_dir: Path | None = None, desk: Desk | None = None, **options: object
 ) -> Iterator[SparkplugNode]:
     config = SparkplugConfig.model_validate(options)
-    offered = () if desk is None else metrics_for(triggerable=True, several_recipes=False)
+    offered = () if desk is None else metrics_for(triggerable=True, several_recipes=True)
     node = SparkplugNode(config, broker, RIG, state_dir, offered)
     with node.attached((desk or Desk()).ask):
         yield node
@@ -416,6 +416,8 @@ class TestCommands:
             @example(b"\xff" * 40)
             @example(birth.replace(b"\x70\x01", b"\x7a\x04true"))
             @example(b"\x12\x03\x10\xff\x01")
+            @example(b"\x12\x13\n\x0eCommand/Recipe\x7a\x01\xff")
+            @example(b"\x12\x1a\n\x0fCommand/Part ID\x61\x00\x00\x00\x00\x00\x00\xf8\x7f")
             def throw(payload: bytes) -> None:
                 scada.publish(NCMD, payload)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +64,16 @@ def test_numbers_below_zero_are_two_s_complement() -> None:
         [read] = foreign([payload])
         assert (read["timestamp"], read["seq"]) == (7, 255)
         assert read["metrics"][0]["value"] - (1 << 64) == -3
+
+
+@pytest.mark.parametrize("implementation", ["upb", "python"])
+def test_text_that_is_not_utf_8_is_refused(implementation: str) -> None:
+    told = [b"\x12\x03\x0a\x01\xff", b"\x12\x06\x0a\x01a\x7a\x01\xff", b"\x12\x05\x0a\x03\xed\xa0\x80"]
+    code = f"from edge.sparkplug.payload import writes_of; print([writes_of(p) for p in {told!r}])"
+    environment = os.environ | {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": implementation}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True,
+                          check=True)  # fmt: skip
+    assert done.stdout == "[None, None, None]\n"
 
 
 @given(st.binary(max_size=200))
