@@ -68,19 +68,14 @@ class OrderMemory:
     def again(self, key: Key, address: Address) -> Again | None:
         """Whether it was taken up before; one that did not come over MQTT waits for the same answer."""
         with self._lock:
-            taken = self._open.get(key)
-            if taken is not None:
-                if address.answered is not None:
-                    self._open[key] = replace(taken, others=(*taken.others, address))
-                return Again(None)
-            before = self._answered.get(key)
-        if before is None or before[0] < time.monotonic_ns():
-            return None
-        return Again(before[1])
+            return self._again(key, address)
 
-    def take(self, key: Key, taken: Taken) -> bool:
-        """Whether it may be carried out: not once this is closed."""
+    def take(self, key: Key, taken: Taken) -> bool | Again:
+        """Whether it may be carried out: not once this is closed, nor if another took it meanwhile."""
         with self._lock:
+            again = self._again(key, taken.address)
+            if again is not None:
+                return again
             if not self._closed:
                 self._open[key] = taken
             return not self._closed
@@ -101,6 +96,11 @@ class OrderMemory:
             self._remember(key, answer)
             return taken.others
 
+    def forget(self, key: Key) -> tuple[Address, ...]:
+        """It was never begun; gives who else waits for it."""
+        with self._lock:
+            return self._open.pop(key).others
+
     def recall(self, key: Key, answer: Answer) -> None:
         """One of an earlier start."""
         with self._lock:
@@ -111,6 +111,17 @@ class OrderMemory:
         with self._lock:
             self._closed = True
             return list(self._open)
+
+    def _again(self, key: Key, address: Address) -> Again | None:
+        taken = self._open.get(key)
+        if taken is not None:
+            if address.answered is not None:
+                self._open[key] = replace(taken, others=(*taken.others, address))
+            return Again(None)
+        before = self._answered.get(key)
+        if before is None or before[0] < time.monotonic_ns():
+            return None
+        return Again(before[1])
 
     def _remember(self, key: Key, answer: Answer) -> None:
         self._answered.put(key, (time.monotonic_ns() + _REMEMBERED_NS, answer))

@@ -18,7 +18,7 @@ from edge.authority import Authority
 from edge.clock import Session, clock_synced, utc_now
 from edge.errors import EdgeError
 from edge.letters import DASHBOARD, MAX_ORDER_BYTES, Letter, mistakes_of, shown, texts_of
-from edge.order_memory import REMEMBERED, Address, Key, OrderMemory, Taken
+from edge.order_memory import REMEMBERED, Address, Again, Key, OrderMemory, Taken
 from edge.order_messages import Answer, Order
 from edge.reasons import reason_of
 from edge.topics import Topics
@@ -73,7 +73,10 @@ Send = Callable[[Answer, str, bytes | None], None]
 
 
 class OrderDesk:
-    """Takes letters, one at a time, and sends one answer to each, now or later; it never raises.
+    """Takes letters, and sends one answer to each, now or later; it never raises.
+
+    Letters come from any thread, and none waits for what another writes to disk; handlers are called one at a
+    time.
 
     No answer gets one that was retained (it would come again with each connection), nor a repeat over MQTT of
     a command that is still being carried out. A repeat of one that has been answered gets the same answer.
@@ -101,27 +104,13 @@ class OrderDesk:
         self._authority = authority or Authority()
         self._now = now
         self._synced = synced
-        self._receiving = threading.Lock()
         self._audit = audit or AuditLog(None)
         self._memory = OrderMemory()
+        self._carrying = threading.Lock()
         self._recall()
 
     def receive(self, letter: Letter) -> None:
         """Carry a command out, or begin to; from any thread."""
-        with self._receiving:
-            self._receive(letter)
-
-    def ask(self, command: str, payload: bytes, *, client: str = DASHBOARD) -> Future[Answer]:
-        """A command from within the rig, as of its web page; from any thread. The future has its answer.
-
-        `payload` is the same JSON as over MQTT. Nothing goes to the broker, which need not be there.
-        """
-        future: Future[Answer] = Future()
-        future.set_running_or_notify_cancel()  # from here on nobody can take it back
-        self.receive(Letter(command, payload, client=client, answered=future.set_result))
-        return future
-
-    def _receive(self, letter: Letter) -> None:
         address = self._address_of(letter)
         if letter.retained:
             _log.warning("a retained command on cmd/%s is ignored; publish commands without retain, and "
@@ -138,13 +127,25 @@ class OrderDesk:
             allowed = self._topics.response(self._authority.sure_client(letter) or "{client}")
             self._refuse(_refused("reply_to_forbidden", f"answers go to {allowed} alone"), address, line)
             return
-        if self._is_repeat(address, line):
+        again = self._memory.again(line.key, address)
+        if again is not None:
+            self._repeat(again, address, line)
             return
         stale = self._stale(order, letter)
         if stale is not None:
             self._refuse(stale, address, line)
             return
         self._carry_out(order, letter, address, line)
+
+    def ask(self, command: str, payload: bytes, *, client: str = DASHBOARD) -> Future[Answer]:
+        """A command from within the rig, as of its web page; from any thread. The future has its answer.
+
+        `payload` is the same JSON as over MQTT. Nothing goes to the broker, which need not be there.
+        """
+        future: Future[Answer] = Future()
+        future.set_running_or_notify_cancel()  # from here on nobody can take it back
+        self.receive(Letter(command, payload, client=client, answered=future.set_result))
+        return future
 
     def close(self) -> None:
         """Answer what is still being carried out with `stopping`, and take nothing more."""
@@ -214,34 +215,35 @@ class OrderDesk:
 
     # -- from order to answer ----------------------------------------------------------------------
 
-    def _is_repeat(self, address: Address, line: AuditLine) -> bool:
-        """Whether it was taken up before; what was answered is answered again."""
-        again = self._memory.again(line.key, address)
-        if again is None:
-            return False
+    def _repeat(self, again: Again, address: Address, line: AuditLine) -> None:
+        """It was taken up before; what was answered is answered again."""
         _log.info("command %s of %s came again; it is not executed twice", line.request_id, line.issued_by)
         self._audit.note(line, "repeated")
         if again.answer is not None:
             self._deliver(again.answer, address)
-        return True
 
     def _carry_out(self, order: Order, letter: Letter, address: Address, line: AuditLine) -> None:
+        key = line.key
+        before = self._memory.take(key, Taken(address, line, order.changes))
+        if isinstance(before, Again):  # another thread was quicker
+            self._repeat(before, address, line)
+            return
+        if not before:
+            self._refuse(_STOPPING, address, line)
+            return
         if order.changes:
             try:
                 self._audit.begin(line)
             except OSError as error:
                 why = f"the audit log can't be written ({error.strerror}); free space on the rig's disk"
                 if order.decides:
-                    self._refuse(_refused("not_audited", why), address, line)
+                    self._give_up(key, _refused("not_audited", why))
                     return
                 _log.critical("%s; command %s is carried out all the same", why, line.request_id)
-        key = line.key
-        if not self._memory.take(key, Taken(address, line, order.changes)):
-            self._refuse(_STOPPING, address, line, change=order.changes)
-            return
         _log.info("command %s (%s) of %s", order.command, order.request_id, order.issued_by)
         try:
-            self._handlers[order.command].carry_out(order, letter, lambda reply: self._settle(key, reply))
+            with self._carrying:
+                self._handlers[order.command].carry_out(order, letter, lambda reply: self._settle(key, reply))
         except EdgeError as error:
             self._settle(key, _refused(reason_of(error), str(error)))
 
@@ -257,10 +259,22 @@ class OrderDesk:
         for address in others:
             self._deliver(answer, address)
 
-    def _refuse(self, reply: Reply, address: Address, line: AuditLine, *, change: bool = False) -> None:
+    def _give_up(self, key: Key, reply: Reply) -> None:
+        """The answer to what was taken and not begun: whoever asks again is heard anew."""
+        taken = self._memory.claim(key)
+        if taken is None:
+            return
+        answer = self._answer_of(taken.address, reply)
+        self._audit.end(taken.line, answer, change=False)
+        others = self._memory.forget(key)
+        self._send_answer(answer, taken.address)
+        for address in others:
+            self._deliver(answer, address)
+
+    def _refuse(self, reply: Reply, address: Address, line: AuditLine) -> None:
         """The answer to what is not taken up."""
         answer = self._answer_of(address, reply)
-        self._audit.end(line, answer, change=change)
+        self._audit.end(line, answer, change=False)
         self._send_answer(answer, address)
 
     def _recall(self) -> None:

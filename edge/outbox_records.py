@@ -42,8 +42,8 @@ class TriggerInHand:
 class StoredVerdict:
     """A verdict as it was committed; `payload` is its JSON.
 
-    `position` grows with each verdict of this outbox, over all epochs. `replayed`: it waits because somebody
-    asked for it again. `acknowledged`: when the broker had it (UTC); None while it waits.
+    `position` grows with each verdict of this outbox, over all epochs. `replayed`: it goes out, or went last,
+    because somebody asked for it again. `acknowledged`: when the broker had it (UTC); None while it waits.
     """
 
     position: int

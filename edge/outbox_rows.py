@@ -109,16 +109,19 @@ def stored_verdict(row: Sequence[Any]) -> StoredVerdict:
 def acknowledge(db: sqlite3.Connection, positions: Sequence[int], now_us: int, run_ns: int) -> int:
     """The broker has these; gives how many of them had waited."""
     return db.executemany(
-        "UPDATE verdict SET acknowledged_us = ?, acknowledged_run_ns = ?, replayed = 0 "
+        "UPDATE verdict SET acknowledged_us = ?, acknowledged_run_ns = ? "
         "WHERE position = ? AND acknowledged_run_ns IS NULL",
         [(now_us, run_ns, position) for position in positions],
     ).rowcount
 
 
 def wait_again(db: sqlite3.Connection, since_run_ns: int) -> list[int]:
-    """Verdicts that were acknowledged since then wait as if nobody had; gives their positions."""
+    """Verdicts that were acknowledged since then wait as if nobody had; gives their positions.
+
+    A replayed one goes as such again: it is no newer than it was.
+    """
     rows = db.execute(
-        "UPDATE verdict SET acknowledged_us = NULL, acknowledged_run_ns = NULL, replayed = 0 "
+        "UPDATE verdict SET acknowledged_us = NULL, acknowledged_run_ns = NULL "
         "WHERE acknowledged_run_ns >= ? RETURNING position",
         (since_run_ns,),
     ).fetchall()

@@ -141,10 +141,10 @@ def run_rig(
         raise
     with ExitStack() as running:
         running.enter_context(stopped_by_signals(daemon.stop))
-        running.enter_context(clerk)
         if dashboard is not None:
             running.enter_context(dashboard)
         running.enter_context(commanded)
+        running.enter_context(clerk)  # it ends first: what it has done is still answered
         if sparkplug is not None:
             running.enter_context(sparkplug.attached(functools.partial(commanded.desk.ask, client=SPARKPLUG)))
         return daemon.run()

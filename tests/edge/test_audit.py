@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,33 @@ class Sent(list[Answer]):
         self._happened.append("answered")
 
 
+KILLED = """
+import sys
+from pathlib import Path
+from tests.edge.test_audit import Rig
+rig = Rig(Path(sys.argv[1]))
+rig.give("recipe", request_id="done")
+rig.give("reload", request_id="in hand")
+print("in hand" if rig.waiting else "", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_kill_in_the_middle_leaves_what_was_begun_and_what_was_done(tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"in hand\n"
+        child.kill()
+    after = Rig(tmp_path, epoch=2)
+    after.give("recipe", request_id="done")
+    after.give("reload", request_id="in hand")
+    assert after.carried_out == []
+    assert after.said == [("done", None), ("refused", "interrupted")]
+
+
 class TestAfterARestart:
     def test_a_change_is_not_carried_out_again_and_gets_the_same_answer(self, tmp_path: Path) -> None:
         before = Rig(tmp_path)
@@ -212,6 +241,8 @@ def test_on_a_full_disk_what_decides_is_refused_and_a_trigger_goes_on(tmp_path: 
         rig.give("trigger", request_id="3")
         rig.give("trigger", b"{")
         assert rig.carried_out == ["1", "3"]
+        rig.give("recipe", request_id="2")
+        assert rig.answers.pop().reason == "not_audited"  # it is not remembered: it was never begun
         assert rig.said[1:] == [("refused", "not_audited"), ("accepted", None), ("refused", "malformed")]
         (disk / "hog").unlink()
         rig.give("recipe", request_id="2")

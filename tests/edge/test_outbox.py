@@ -235,6 +235,17 @@ def test_a_replay_goes_behind_what_is_new(outbox: Outbox) -> None:
     assert seqs(outbox.unacknowledged(10, replayed=True)) == []
 
 
+def test_a_broker_that_lost_a_replayed_one_gets_it_as_such(outbox: Outbox) -> None:
+    for seq in range(2):
+        outbox.commit(sample_verdict(seq))
+    outbox.acknowledge(outbox.unacknowledged(2))
+    outbox.replay(ReplayRange((7, 0), (7, 0)))
+    outbox.acknowledge(outbox.unacknowledged(1))
+    assert outbox.requeue() == 2
+    waiting = outbox.unacknowledged(2)
+    assert [(each.verdict.seq, each.verdict.replayed) for each in waiting] == [(1, False), (0, True)]
+
+
 def test_new_ones_and_replayed_ones_can_be_told_apart(outbox: Outbox) -> None:
     for seq in range(4):
         outbox.commit(sample_verdict(seq))

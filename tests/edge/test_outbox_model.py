@@ -113,7 +113,6 @@ class OutboxMachine(RuleBasedStateMachine):
         assert self.outbox.acknowledge([queued[number] for number in picked]) == len(picked)
         for number in picked:
             rows[number].acknowledged_s = self.running_s()
-            rows[number].replayed = False
 
     @rule(window_s=st.integers(1, 100_000))
     def requeue(self, window_s: int) -> None:
