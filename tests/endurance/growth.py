@@ -16,24 +16,26 @@ _WINDOW = 1000
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What growth is allowed after `warm_up` inspections, KiB per 1000: steadily, and overall."""
+    """What growth is allowed after `warm_up` inspections, KiB per 1000; overall at the interval's end."""
 
     warm_up: int
     steady: float
     overall: float
 
 
-LONG = Bar(warm_up=10_000, steady=30.0, overall=96.0)
+SMALLEST_LEAK = 32 * 1000 / 1024
+"""KiB per 1000 inspections of the smallest thing that Python can leak with each and that says anything: a
+float, an int or an empty tuple, in a list that holds it, takes 32 bytes."""
+
+LONG = Bar(warm_up=10_000, steady=SMALLEST_LEAK / 2, overall=SMALLEST_LEAK)
 """After what is kept of the last parts is full, and SQLite's cache.
 
-The smallest thing that Python can leak with each inspection and that says anything (a float, an int, an empty
-tuple, in a list that holds it) takes 32 bytes: 31 KiB in 1000, and steadily so. Overall there are steps that
-are no leak: the table of the last 4096 commands is made anew every 6826 commands, and takes 0.3 MB more each
-time, until the places that the ones before left fit: alone, for 80,000 commands, after the third time.
+Steadily half of the smallest leak, which is what pages that are touched for the first time come to; and
+overall, with all its steps, not as much as that leak even at the upper end of the interval.
 """
 
-SHORT = Bar(warm_up=5000, steady=512.0, overall=512.0)
-"""Half a KiB per inspection, while caches still fill: no verdict, no frame and no picture is that small."""
+SHORT = Bar(warm_up=5000, steady=128.0, overall=256.0)
+"""Some hundred bytes per inspection, while caches still fill: no verdict and no picture is that small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,8 @@ class Growth:
     high: float
 
     def beyond(self, bar: Bar) -> bool:
-        """Whether it is more than the bar allows, beyond the doubt of its interval."""
-        return self.steady > bar.steady or self.low > bar.overall
+        """Whether it is more than the bar allows, or might be by its interval."""
+        return self.steady > bar.steady or self.high > bar.overall
 
     def __str__(self) -> str:
         interval = f"{self.low:+.1f} … {self.high:+.1f}"
