@@ -25,7 +25,7 @@ from typing_extensions import Self
 from edge.config import BrokerConfig
 from edge.errors import BrokerUnreachable
 
-__all__ = ["BrokerKind", "LocalBroker", "find_mosquitto"]
+__all__ = ["BrokerKind", "LocalBroker", "find_mosquitto", "free_port"]
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class LocalBroker:
         try:
             # Between our looking for a free port and the broker's taking it somebody else may: try again.
             for _ in range(1 if self._fixed_port else _ATTEMPTS):
-                self.port = self._fixed_port or _free_port()
+                self.port = self._fixed_port or free_port()
                 said = self._try(Path(self._folder.name))
                 if not said:
                     _log.info("%s listens on %s:%d", self.kind, self.host, self.port)
@@ -218,7 +218,8 @@ def _mosquitto_hash(password: str) -> str:
     return f"$7${_PBKDF2_ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that is free now; somebody else may take it before it is used."""
     with socket.socket() as sock:
         sock.bind((_HOST, 0))
         port: int = sock.getsockname()[1]

@@ -72,6 +72,9 @@ def test_the_command_gives_every_figure(result: Result) -> None:
     assert list(daemon.trigger_ms) == ["capture", "depth", "inference", "commit", "total"]
     for step in daemon.trigger_ms.values():
         assert 0 < step.p50_ms <= step.p99_ms
+    if result.page is not None:
+        assert result.page.parts == 4
+        assert 0 < result.page.verdict_age_ms.p50_ms <= result.page.picture_age_ms.p50_ms
     assert 10 < memory.before_mb < memory.warm_mb <= memory.peak_mb
     assert memory.end_mb <= memory.peak_mb
 
@@ -95,7 +98,7 @@ def test_the_tables_say_what_was_found(result: Result) -> None:
     ratios, times, triggers, memory = tables(result)
     assert ratios.row_count == 5 * len(result.bundles) + 3
     assert times.row_count > 10
-    assert triggers.row_count == 5
+    assert triggers.row_count == (5 if result.page is None else 7)
     assert memory.row_count == 4
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import webbrowser
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -42,6 +43,9 @@ def demo(
     ] = None,
     bundle: Annotated[Path | None, typer.Option(help="A bundle of your own for a simulated product.")] = None,
     broker: Annotated[Broker, typer.Option(help="auto: mosquitto where it is installed.")] = Broker.AUTO,
+    open_page: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the daemon's page in a browser.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON on stdout; all else goes to stderr.")
     ] = False,
@@ -50,7 +54,7 @@ def demo(
 
     Each part's verdict, as it was received, stands beside the truth that only the simulation knows. The
     overlays and a contact sheet of all parts are left in a folder; a white line runs round what is truly
-    defective.
+    defective. The address of the daemon's page is printed: look at it while the parts go by.
 
     **Example:** `edge-demo --parts 200 --seed 7`
 
@@ -62,7 +66,7 @@ def demo(
     with ended_by_errors():
         rig = DemoRig.prepare(bundle or packaged_bundle(), folder, parts=parts, seed=seed)
         with TerminalView(console, parts) as view:
-            run = Demo(rig, view, broker.value)
+            run = Demo(rig, view, broker.value, show_page=webbrowser.open if open_page else lambda page: None)
             with stopped_by_signals(run.stop):
                 summary = run.run()
         if isinstance(summary, DaemonFailure):

@@ -76,8 +76,11 @@ class DemoRig:
         """The seeds of the simulated parts that the bundle was trained on; None where it does not say."""
         return ", ".join(sorted(_train_seeds(self.bundle))) or None
 
-    def write_yaml(self, host: str, port: int) -> Path:
-        """The configuration for `edge-daemon`; raises `ConfigError` where it can't be written."""
+    def write_yaml(self, host: str, port: int, page_port: int) -> Path:
+        """The configuration for `edge-daemon`: the broker's address, and the port of its page.
+
+        Raises `ConfigError` where it can't be written.
+        """
         config = {
             "rig": _RIG,
             "camera": {
@@ -92,6 +95,7 @@ class DemoRig:
             },
             "bundle": str(self.bundle.path),
             "broker": {"host": host, "port": port},
+            "dashboard": {"port": page_port},
             "daemon": {"state_dir": str(self.folder / "state"), "max_frame_age_s": 30},
         }
         path = self.folder / "rig.yaml"

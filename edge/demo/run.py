@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import queue
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge.broker import BrokerKind, LocalBroker
+from edge.broker import BrokerKind, LocalBroker, free_port
 from edge.camera.truth import read_truth_mask
 from edge.demo.child_daemon import ChildDaemon
 from edge.demo.gathering import Evidence, Gathering, PartResult
@@ -38,17 +39,29 @@ class DaemonFailure:
 class Watcher(Protocol):
     """Shows what happens."""
 
-    def started(self, broker: str, address: str) -> None:
-        """The broker runs, and the daemon is starting."""
+    def started(self, broker: str, address: str, page: str) -> None:
+        """The broker runs, and the daemon is starting, which will serve its page at that address."""
 
     def verdict(self, result: PartResult) -> None:
         """A verdict was received."""
 
 
 class Demo:
-    """One run; `run` may be called once, `stop` from a signal handler."""
+    """One run; `run` may be called once, `stop` from a signal handler.
 
-    def __init__(self, rig: DemoRig, watcher: Watcher, broker: BrokerKind = "auto") -> None:
+    `show_page` is given the address of the daemon's page once there is something to see on it.
+    """
+
+    def __init__(
+        self,
+        rig: DemoRig,
+        watcher: Watcher,
+        broker: BrokerKind = "auto",
+        *,
+        show_page: Callable[[str], object] = lambda page: None,
+    ) -> None:
+        self._show_page = show_page
+        self._page = ""
         self._rig = rig
         self._watcher = watcher
         self._broker_kind = broker
@@ -80,8 +93,10 @@ class Demo:
                 on_message=lambda heard: self._heard.put((heard, time.monotonic_ns())),
                 keep=False,
             ):
-                config = self._rig.write_yaml(broker.host, broker.port)
-                self._watcher.started(broker.kind, f"{broker.host}:{broker.port}")
+                page_port = free_port()
+                config = self._rig.write_yaml(broker.host, broker.port, page_port)
+                self._page = f"http://127.0.0.1:{page_port}/"
+                self._watcher.started(broker.kind, f"{broker.host}:{broker.port}", self._page)
                 with ChildDaemon(config) as daemon:
                     exit_code = self._watch(daemon, started_s)
                     if exit_code != 0:
@@ -101,7 +116,9 @@ class Demo:
             self._take_next(_SLICE_S)
             if len(self._gathering.results) > before:
                 heard_s = time.monotonic()
-                self._first_s = self._first_s or heard_s - started_s
+                if self._first_s is None:
+                    self._first_s = heard_s - started_s
+                    self._show_page(self._page)
             if time.monotonic() - heard_s > _SILENCE_S:
                 raise BrokerUnreachable(
                     f"no verdict for {_SILENCE_S:g} s after {len(self._gathering.results)}; the daemon's log "

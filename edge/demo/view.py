@@ -34,10 +34,12 @@ class TerminalView(LiveDrawing):
         )
         self._task = self._progress.add_task("starting", total=parts)
 
-    def started(self, broker: str, address: str) -> None:
-        """Say where the broker listens."""
+    def started(self, broker: str, address: str, page: str) -> None:
+        """Say where the broker listens, and where the dashboard is."""
         self._console.print(
-            f"{broker} listens on {address}; edge-daemon starts with a simulated camera", highlight=False
+            f"{broker} listens on {address}; edge-daemon starts with a simulated camera\n"
+            f"dashboard: {page} in a browser, as long as the demo runs",
+            highlight=False,
         )
         if not self.is_live:
             self._console.print(_plain(_HEAD, ""), highlight=False)

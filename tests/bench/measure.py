@@ -22,12 +22,14 @@ from tests.bench.frames import simulated_frames
 from tests.bench.graphs import bare_bound, bare_chain, bare_fused, bare_stage
 from tests.bench.inspecting import inspection_works, step_works
 from tests.bench.memory import memory_of
+from tests.bench.page import page_times
 from tests.bench.result import BARS, BundleTimes, InspectionTimes, Machine, Result
 from tests.bench.timing import in_turn, median_of, ratio_of
 
 __all__ = ["measure"]
 
 _FRAMES = 8
+_PAGE_PARTS = 50
 _CYCLES = 10
 """Of the daemon in one turn."""
 
@@ -60,6 +62,8 @@ def measure(
     inspection = _inspection_times(bundle, frames[0], rounds, burst)
     progress(f"the daemon, running freely and by {triggers} triggers")
     daemon = daemon_times(path, rounds=rounds, cycles=_CYCLES, triggers=triggers)
+    progress("the page in a browser")
+    page = page_times(min(triggers, _PAGE_PARTS))
     progress(f"memory over {inspections} inspections")
     return Result(
         machine=_machine(),
@@ -69,6 +73,7 @@ def measure(
         bundles=found,
         inspection=inspection,
         daemon=daemon,
+        page=page,
         memory=memory_of(path, inspections),
     )
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict
 from rich.table import Table
 
+from edge.messages import StepTimes
 from tests.bench.daemon import DaemonTimes
 from tests.bench.memory import Memory
+from tests.bench.page import PageTimes
 from tests.bench.timing import Interval
 
 __all__ = ["BARS", "BundleTimes", "InspectionTimes", "Machine", "Result", "tables"]
@@ -72,6 +74,7 @@ class Result(_Found):
     bundles: dict[str, BundleTimes]
     inspection: InspectionTimes
     daemon: DaemonTimes
+    page: PageTimes | None
     memory: Memory
 
 
@@ -115,7 +118,10 @@ def tables(result: Result) -> list[Table]:
     for column in ("p50 ms", "p99 ms"):
         triggers.add_column(column, justify="right")
     for name, step in daemon.trigger_ms.items():
-        triggers.add_row(name, f"{step.p50_ms:.2f}", f"{step.p99_ms:.2f}")
+        triggers.add_row(name, *_step_cells(step))
+    if result.page is not None:
+        triggers.add_row("verdict → browser", *_step_cells(result.page.verdict_age_ms))
+        triggers.add_row("picture and heatmap → browser", *_step_cells(result.page.picture_age_ms))
     memory = Table("resident memory", title=f"{result.memory.inspections} inspections")
     memory.add_column("MB", justify="right")
     for label, value in (
@@ -133,6 +139,10 @@ def _table(title: str, *columns: str) -> Table:
     for column in (columns[0], "95 % interval", *columns[1:]):
         table.add_column(column, justify="right")
     return table
+
+
+def _step_cells(step: StepTimes) -> tuple[str, str]:
+    return f"{step.p50_ms:.2f}", f"{step.p99_ms:.2f}"
 
 
 def _words(name: str) -> str:

@@ -99,8 +99,8 @@ def test_a_taken_port_is_told(kind: BrokerKind) -> None:
 def test_a_port_that_was_taken_in_between_is_left_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        ports = [taken.getsockname()[1], edge.broker._free_port()]
-        monkeypatch.setattr(edge.broker, "_free_port", lambda: ports.pop(0))
+        ports = [taken.getsockname()[1], edge.broker.free_port()]
+        monkeypatch.setattr(edge.broker, "free_port", lambda: ports.pop(0))
         with LocalBroker("mosquitto") as broker:
             assert broker.port != taken.getsockname()[1]
         assert ports == []

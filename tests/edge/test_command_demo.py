@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -331,12 +332,31 @@ class TestDeliveredOnce:
         assert not delivered_once(self.results("a", "b"), 0, made=None, shown=2)
 
 
+class TestPage:
+    def test_its_address_is_printed_and_the_page_is_opened_where_that_is_asked(
+        self, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found: list[tuple[str, bytes]] = []
+
+        def look(page: str) -> None:
+            with urllib.request.urlopen(page, timeout=PATIENCE_S) as answer:
+                found.append((page, answer.read()))
+
+        monkeypatch.setattr("webbrowser.open", look)
+        common = ("--bundle", bundle, "--parts", 3, "--seed", 5)
+        result = run(*common, "--open", "--out", tmp_path / "open")
+        assert result.exit_code == 0, result.output
+        ((page, body),) = found
+        assert f"dashboard: {page} in a browser" in result.output
+        assert b"verdict-word" in body
+
+
 class TestLiveTable:
     def test_a_terminal_shows_the_newest_rows_that_fit_beside_the_truth(self) -> None:
         console = Console(file=io.StringIO(), force_terminal=True, width=100, height=20, record=True)
         results = TestDeliveredOnce().results(*(f"plate-{n:05d}" for n in range(30)))
         with TerminalView(console, 30) as view:
-            view.started("mosquitto", "127.0.0.1:1883")
+            view.started("mosquitto", "127.0.0.1:1883", "http://127.0.0.1:8787/")
             for result in results:
                 view.verdict(result)
         shown = console.export_text()

@@ -37,6 +37,9 @@ const asking = new ThresholdDialog(trend, () => recipe);
 function reasons(verdict) {
   const regions = verdict.regions_total ?? 0;
   if (verdict.outcome === "pass") return ["No defect", verdict.detail ?? ""];
+  if (verdict.outcome === "review" && !verdict.reason) {
+    return ["A person has to look", `score ${score(verdict.score)}, just below the threshold of ${score(verdict.threshold)}`];
+  }
   if (verdict.outcome === "fail" && !verdict.reason) {
     const worst = verdict.regions?.[0];
     const found = regions ? `${regions} ${regions === 1 ? "defect" : "defects"}` : "Score above the threshold";
@@ -52,6 +55,7 @@ function showVerdict(verdict) {
   const word = WORD[verdict.outcome] ?? verdict.outcome.toUpperCase();
   const panel = at("verdict");
   panel.dataset.outcome = verdict.outcome;
+  panel.dataset.made = verdict.creation_time;
   panel.dataset.result = verdict.result_id;
   at("verdict-word").textContent = word;
   at("verdict-icon").setAttribute("href", `#i-${verdict.outcome}`);
@@ -65,7 +69,6 @@ function showVerdict(verdict) {
   panel.classList.remove("fresh");
   void panel.offsetWidth;
   panel.classList.add("fresh");
-  panel.dataset.ageMs = String(Date.now() - (offsetMs ?? 0) - Date.parse(verdict.creation_time));
   const now = performance.now();
   if (now - spokenAt > SPEAK_MS) {
     spokenAt = now;
@@ -193,7 +196,8 @@ function showRecipe(state) {
   recipe = state.running;
   const loading = state.loading ? ` → ${state.loading}` : "";
   at("recipe").textContent = recipe.name === "main" ? recipe.product : `${recipe.product} · ${recipe.name}${loading}`;
-  trend.setThreshold(recipe.threshold);
+  trend.setThreshold(recipe.threshold, recipe.review_threshold ?? null);
+  legend((recipe.review_threshold ?? null) !== null);
 }
 
 // -- whether what is shown is still true ---------------------------------------------------------

@@ -26,10 +26,8 @@ export class ThresholdDialog {
   ask(value) {
     const recipe = this.recipe();
     this.done = false;
-    this.before = this.trend.threshold;
-    this.version = recipe?.calibration_version ?? null;
+    this.#look();
     at("ask-recipe").textContent = recipe ? `For ${recipe.product}, recipe ${recipe.name}, from the next part on.` : "";
-    at("ask-before").textContent = score(this.before);
     at("ask-after").value = String(value);
     at("ask-after").disabled = false;
     at("ask-send").disabled = false;
@@ -41,9 +39,29 @@ export class ThresholdDialog {
     at("ask-cancel").focus();
   }
 
+  /** What is in force now, which is what the person sees and the command names. */
+  #look() {
+    const recipe = this.recipe();
+    this.before = this.trend.threshold;
+    this.name = recipe?.name ?? null;
+    this.version = recipe?.calibration_version ?? 0;
+    this.review = recipe?.review_threshold ?? null;
+    at("ask-before").textContent = score(this.before);
+  }
+
   #effect() {
     const value = at("ask-after").valueAsNumber;
-    at("ask-effect").textContent = Number.isFinite(value) ? effect(this.trend, this.before, value) : "";
+    if (!Number.isFinite(value)) {
+      at("ask-effect").textContent = "";
+      return;
+    }
+    const review =
+      this.review === null
+        ? ""
+        : this.review < value
+          ? ` What lies above ${score(this.review)} is still for review.`
+          : ` Nothing is for review any more: that would begin at ${score(this.review)}.`;
+    at("ask-effect").textContent = effect(this.trend, this.before, value) + review;
   }
 
   async #send() {
@@ -51,8 +69,9 @@ export class ThresholdDialog {
     if (!Number.isFinite(value)) return;
     at("ask-send").disabled = at("ask-after").disabled = true;
     this.#answer("waits", "The rig is asked …");
-    const order = { command: "threshold", request_id: id(), threshold: value };
-    if (this.version !== null) order.expected_version = this.version;
+    const order = { command: "threshold", request_id: id(), threshold: value, expected_version: this.version };
+    if (this.name !== null) order.recipe = this.name;
+    if (this.review !== null && this.review < value) order.review_threshold = this.review;
     let said;
     try {
       const response = await fetch("/command", {
@@ -73,7 +92,8 @@ export class ThresholdDialog {
       this.#answer("refused", `Refused: ${words(said.reason)}. ${sentence(said.detail ?? "")}`);
       at("ask-after").disabled = false;
       at("ask-send").textContent = "Try again";
-      this.version = this.recipe()?.calibration_version ?? null;
+      this.#look();
+      this.#effect();
     }
     at("ask-send").disabled = false;
   }

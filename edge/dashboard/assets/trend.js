@@ -18,6 +18,7 @@ export class Trend {
     this.onAsk = onAsk;
     this.verdicts = new Map();
     this.threshold = null;
+    this.review = null;
     this.chosen = null;
     this.dragging = false;
     this.svg = draw("svg", { class: "trend-drawing" });
@@ -47,8 +48,10 @@ export class Trend {
     this.later();
   }
 
-  setThreshold(value) {
+  /** `review`: above it, and up to the threshold, a person has to look; null where none has to. */
+  setThreshold(value, review = null) {
     this.threshold = value;
+    this.review = review;
     if (!this.dragging) this.chosen = null;
     this.later();
   }
@@ -118,9 +121,11 @@ export class Trend {
 
   #axis() {
     const base = this.height - BOTTOM;
+    const review = this.review === null ? null : this.y(this.review);
     return draw(
       "g",
       { class: "axis" },
+      ...(review === null ? [] : [draw("line", { class: "review", x1: LEFT, x2: this.width - RIGHT, y1: review, y2: review })]),
       draw("line", { x1: LEFT, x2: this.width - RIGHT, y1: base, y2: base }),
       text(LEFT, TOP - 3, score(this.high), "start"),
       text(LEFT, base + 15, score(this.low), "start"),
