@@ -68,7 +68,8 @@
 
 The number is the exit code of a command that ends with it. 0 is success and 2 is a wrong command line;
 `edge-inspect` also ends with 20 (a part failed) and 21 (a part got no decision, or an error),
-`edge-doctor` with 22 (a finding is an error), `edge-watch --once` with 23 (a rig needs a look).
+`edge-doctor` with 22 (a finding is an error), `edge-watch --once` with 23 (a rig needs a look),
+`edge-calibrate check` with 24 (a promise is broken).
 Each message says what is wrong, with the numbers, and how to mend it.
 """
 

@@ -11,9 +11,11 @@ import typer
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edge.bundle import load_bundle
 from edge.calibrating.captures import captures_in
+from edge.calibrating.checking import check_promise
 from edge.calibrating.fitting import Asked, Fit, Lots, fit
 from edge.calibrating.gathering import Material, calibrate_bundle
 from edge.calibrating.need import ALPHAS, DELTAS, needs
@@ -26,10 +28,14 @@ from edge.calibrating.tradeoff import Costs
 from edge.calibration import Calibration
 from edge.calibration_file import CALIBRATION_FILE
 from edge.commands.common import ended_by_errors
+from edge.conformal import check_rate
 from edge.errors import CalibrationError
+from edge.outbox_ledger import Ledger
 from edge.sealed import plain_data, read_sealed
 
 __all__ = ["app", "main"]
+
+PROMISE_BROKEN = 24
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", no_args_is_help=True)
 
@@ -223,18 +229,64 @@ def show(
     **Exit codes:** 0, 2 wrong command line, 5 it was changed or is missing, 11 it can't be read.
     """
     with ended_by_errors():
-        file = path / CALIBRATION_FILE if path.is_dir() else path
-        text = read_sealed(file)[0]
-        try:
-            found = Calibration.model_validate(plain_data(text))
-        except ValueError as error:  # pydantic's ValidationError is one
-            raise CalibrationError(
-                f"{file}: is not a calibration that this version can read: {error}; calibrate again"
-            ) from error
+        found = _calibration_at(path)
     if as_json:
         sys.stdout.write(found.model_dump_json() + "\n")
         return
     print_calibration(found, Console(highlight=False))
+
+
+def _calibration_at(path: Path) -> Calibration:
+    """A calibration by its file or the folder that holds one; raises `BundleError`, `CalibrationError`."""
+    file = path / CALIBRATION_FILE if path.is_dir() else path
+    try:
+        return Calibration.model_validate(plain_data(read_sealed(file)[0]))
+    except ValueError as error:  # pydantic's ValidationError is one
+        raise CalibrationError(
+            f"{file}: is not a calibration that this version can read: {error}; calibrate again"
+        ) from error
+
+
+@app.command()
+def check(
+    path: Annotated[
+        Path, typer.Argument(help="The calibration.yaml, or the folder (a bundle, --out) that holds it.")
+    ],
+    *,
+    outbox: Annotated[Path, typer.Option(help="The rig's outbox folder: its verdicts, and their labels.")],
+    level: Annotated[
+        float, typer.Option(help="The chance that a promise that is kept is ever called broken.")
+    ] = 0.01,
+    as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object.")] = False,
+) -> None:
+    """Hold the promise of a calibration against what people said of the parts that it judged.
+
+    It may be run as often as one likes. Label every rejected part (`cmd/label`): passed parts count as good
+    unless a label says otherwise, rejected ones without a label count for nothing.
+
+    **Example:** `edge-calibrate check bundles/gland --outbox /var/lib/edge-inspect/line-3/outbox`
+
+    **Exit codes:** 0 nothing speaks against the promise, 24 it is broken, 2 wrong command line, 5 or 11 the
+    calibration, 12 the outbox.
+    """
+    with ended_by_errors():
+        check_rate(level, "level")
+        calibration = _calibration_at(path)
+        with Ledger(outbox) as ledger:
+            found = check_promise(ledger, calibration, level)
+    if as_json:
+        sys.stdout.write(found.model_dump_json() + "\n")
+    else:
+        console = Console(highlight=False)
+        said = f"{found.sentence[0].upper()}{found.sentence[1:]}."
+        console.print(Text(said, "bold red" if found.broken else "green"), soft_wrap=True)
+        console.print(
+            f"evidence against it: {found.e_value:.3g}, of {found.e_value_limit:g} that would prove it "
+            f"(at level {found.level:g}); {found.bad} bad parts are labelled",
+            soft_wrap=True,
+        )
+    if found.broken:
+        raise typer.Exit(PROMISE_BROKEN)
 
 
 @app.command()

@@ -1,0 +1,116 @@
+"""The promise of a calibration, held against what people said of the parts that the rig judged by it."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import BaseModel, ConfigDict
+
+from edge.calibration import Calibration
+from edge.captures import GOOD
+from edge.errors import CalibrationError
+from edge.inspection import Outcome
+from edge.outbox_ledger import Ledger
+from edge.promise_watch import PromiseCount, lower_bound
+
+__all__ = ["PromiseCheck", "check_promise"]
+
+_PIECE = 1000
+
+
+class PromiseCheck(BaseModel):
+    """What the labels say of a promise.
+
+    `good` parts count as good, `rejected` of them; `unlabelled` rejected parts count neither way. `e_value`
+    against the promise, which is broken from `e_value_limit` on; `rate_at_least` bounds the rate from below.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    calibration_id: str
+    alpha: float
+    level: float
+    good: int
+    rejected: int
+    bad: int
+    unlabelled: int
+    e_value: float
+    e_value_limit: float
+    rate_at_least: float
+    broken: bool
+
+    @property
+    def sentence(self) -> str:
+        """In words, with what to do."""
+        seen = f"{self.rejected} of {self.good} good parts were rejected"
+        if self.broken:
+            return (
+                f"the promise of {100 * self.alpha:.3g} % is broken: {seen}, the rate is at least "
+                f"{100 * self.rate_at_least:.3g} %; find what has changed, and calibrate on parts of today"
+            )
+        waiting = (
+            f"; {self.unlabelled} rejected parts have no label, and count for nothing until they have"
+            if self.unlabelled
+            else ""
+        )
+        return f"nothing speaks against the promise of {100 * self.alpha:.3g} %: {seen}{waiting}"
+
+
+def check_promise(ledger: Ledger, calibration: Calibration, level: float) -> PromiseCheck:
+    """Count what an outbox holds of a calibration; raises `CalibrationError` where it promises nothing.
+
+    A part is bad where anybody's newest label names a defect. Raises `OutboxError`.
+    """
+    alpha = calibration.false_reject_rate
+    if calibration.provisional or alpha is None:
+        raise CalibrationError(
+            f"calibration {calibration.calibration_id} is provisional and promises nothing; calibrate with "
+            "edge-calibrate fit"
+        )
+    labels = _labels(ledger)
+    good = rejected = bad = unlabelled = 0
+    position = 0
+    while verdicts := ledger.after(position, _PIECE):
+        position = verdicts[-1].position
+        for verdict in verdicts:
+            if verdict.outcome not in (Outcome.PASS, Outcome.FAIL):
+                continue
+            said = json.loads(verdict.payload)
+            if said["calibration_id"] != calibration.calibration_id:
+                continue
+            if said["model_sha256"] != calibration.model_sha256:
+                continue
+            is_good = labels.get(verdict.result_id)
+            failed = verdict.outcome is Outcome.FAIL
+            bad += is_good is False
+            unlabelled += failed and is_good is None
+            rejected += failed and is_good is True
+            good += (is_good is not False) if not failed else (is_good is True)
+    count = PromiseCount(good, rejected)
+    limit = 1 / level
+    e_value = count.e_value(alpha)
+    return PromiseCheck(
+        calibration_id=calibration.calibration_id,
+        alpha=alpha,
+        level=level,
+        good=good,
+        rejected=rejected,
+        bad=bad,
+        unlabelled=unlabelled,
+        e_value=e_value,
+        e_value_limit=limit,
+        rate_at_least=lower_bound(count, alpha, level),
+        broken=e_value >= limit,
+    )
+
+
+def _labels(ledger: Ledger) -> dict[str, bool]:
+    """Whether the part of each labelled verdict is good, by its id."""
+    found: dict[str, bool] = {}
+    position = 0
+    while rows := ledger.labels_since(position, _PIECE):
+        position = rows[-1].position
+        for row in rows:
+            if not row.replaced:
+                found[row.result_id] = found.get(row.result_id, True) and row.label == GOOD
+    return found
