@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -164,4 +165,19 @@ def test_it_goes_over_refuses_and_remembers(tmp_path: Path) -> None:
         with at_work(broker, path) as cell:
             running = cell.wait("state/recipe", lambda state: True)["running"]
             assert (running["name"], running["product"]) == ("gland", "gland")
-    assert not [thread for thread in threading.enumerate() if thread.name == "recipes"]
+    assert not [thread for thread in threading.enumerate() if thread.name in ("recipes", "clerk")]
+    audited = [json.loads(line) for line in (tmp_path / "state" / "audit.jsonl").read_bytes().splitlines()]
+    assert [(line["command"], line["status"]) for line in audited] == [
+        ("trigger", "refused"),
+        ("recipe", "refused"),
+        ("capture", "done"),
+        ("recipe", "done"),
+        ("trigger", "accepted"),
+        ("reload", "refused"),
+        ("reload", "done"),
+        ("trigger", "accepted"),
+        ("label", "done"),
+        ("label", "refused"),
+        ("replay", "accepted"),
+    ]
+    assert {(line["door"].partition("/")[0], line["issued_by"]) for line in audited} == {("cmd", "hmi")}
