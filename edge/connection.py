@@ -312,7 +312,7 @@ class BrokerConnection:
         refused = sorted({reason.getName() for reason in reasons if reason.value >= 128})
         self._status = replace(self._status, hears=not refused)
         if refused:
-            text = f"{self._where()} lets this rig hear no commands: {', '.join(refused)}"
+            text = f"{self._where()} refused a subscription of {self._client_id}: {', '.join(refused)}"
             self._status = replace(self._status, last_error=text)
             _log.error("%s; check the broker's access rules for this rig", text)
 
