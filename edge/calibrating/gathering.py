@@ -19,6 +19,7 @@ from edge.calibrating.scores import KnownParts, once_per_part
 from edge.calibrating.scoring import Scorer, pictures_of, refuse_trained_on
 from edge.calibration import Calibration
 from edge.errors import CalibrationError
+from edge.region_rules import RegionRules
 from edge.runtime import runner_for
 from edge.runtime.runner import Runner
 from edge.trained_on import trained_on
@@ -28,10 +29,11 @@ __all__ = ["Calibrated", "Material", "calibrate_bundle"]
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What to calibrate on: captures, and a recording whose every frame shows a good part."""
+    """What to calibrate on: captures, a recording whose every frame shows a good part; rules of the score."""
 
     captures: tuple[KnownCapture, ...] = ()
     recording: Path | None = None
+    rules: RegionRules | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,9 @@ def calibrate_bundle(
     with _progress() as progress, runner_for(bundle) as runner:
         known = _scored(bundle, material, runner, progress)
         found = fit(once_per_part(known, dedupe=dedupe), asked)
-        calibration = calibration_of(found, bundle, created_utc=created_utc, created_by=created_by, note=note)
+        calibration = calibration_of(
+            found, bundle, created_utc=created_utc, created_by=created_by, note=note, rules=material.rules
+        )
         wanted = {part.name for group in closest(found) for part in group}
         shown = [capture for capture in material.captures if capture.name in wanted]
         task = progress.add_task("pictures", total=len(shown))
@@ -74,7 +78,7 @@ def _scored(bundle: Bundle, material: Material, runner: Runner, progress: Progre
     _refuse_same_names(material.captures, digests)
     good = [(capture.name, digests[capture.name]) for capture in material.captures if capture.good]
     said = refuse_trained_on(good, trained_on(bundle)) if good else ()
-    scorer = Scorer(bundle, runner)
+    scorer = Scorer(bundle, runner, material.rules)
     task = progress.add_task("scores", total=len(material.captures))
     for number, capture in enumerate(material.captures):
         scorer.add(

@@ -11,6 +11,7 @@ from edge.calibrating.fitting import Fit
 from edge.calibration import MAX_CAPTURES, Calibration
 from edge.conformal import finite_scores
 from edge.quantile import some_of
+from edge.region_rules import RegionRules
 
 __all__ = ["calibration_of", "this_person"]
 
@@ -19,7 +20,13 @@ _MOST_NAME = 200
 
 
 def calibration_of(
-    fit: Fit, bundle: Bundle, *, created_utc: datetime, created_by: str, note: str | None = None
+    fit: Fit,
+    bundle: Bundle,
+    *,
+    created_utc: datetime,
+    created_by: str,
+    note: str | None = None,
+    rules: RegionRules | None = None,
 ) -> Calibration:
     """The calibration of a bundle's model; the rate in it is what is promised, be it less than asked for."""
     promise = fit.promise
@@ -41,6 +48,7 @@ def calibration_of(
         created_by=created_by[:_MOST_NAME],
         replaces=None if bundle.calibration is None else bundle.calibration.calibration_id,
         note=told if len(told) <= _MOST_NOTE else told[: _MOST_NOTE - 1] + "…",
+        region_rules=rules,
         good_scores=some_of(finite_scores([part.score for part in fit.known.good])),
         captures=tuple(captures[:MAX_CAPTURES]),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import cv2
 import numpy as np
@@ -20,21 +21,28 @@ from edge.frame import Frame
 from edge.heatmap import encode_jpeg, overlay_image
 from edge.inspection import Inspection, Outcome
 from edge.inspector import Inspector
+from edge.region_rules import RegionRules
 from edge.runtime.runner import Runner
 from edge.trained_on import TrainedOn
 
 __all__ = ["Scorer", "pictures_of", "refuse_trained_on"]
 
-_UNCALIBRATED = "uncalibrated"
+_NOBODY_FAILS = 1e30
+"""Rules need a calibration to be part of, and a threshold that changes no score."""
+
 _PICTURE_PX = 420
 
 
 class Scorer:
-    """Scores frames by a bundle without its threshold, and remembers what it could not judge."""
+    """Scores frames by a bundle without its threshold, and remembers what it could not judge.
 
-    def __init__(self, bundle: Bundle, runner: Runner) -> None:
+    `rules` are part of the score. Raises `CalibrationError` where they scale the map by a threshold that is
+    yet to be found, or don't go with the model's score.
+    """
+
+    def __init__(self, bundle: Bundle, runner: Runner, rules: RegionRules | None = None) -> None:
         self._bundle = bundle
-        self._inspector = Inspector(replace(bundle, calibration=None), runner)
+        self._inspector = Inspector(replace(bundle, calibration=_ruled_by(rules, bundle)), runner)
         self._seen = Known(rests=False)
         self._parts: list[ScoredPart] = []
         self._unjudged: list[tuple[str, str]] = []
@@ -56,7 +64,7 @@ class Scorer:
                 f"{name}: the model gives no score ({inspection.reason}: {inspection.detail}); export it "
                 "anew, or leave the capture out"
             )
-        if inspection.score is None or inspection.reason != _UNCALIBRATED:
+        if inspection.score is None:
             self._unjudged.append((name, inspection.reason or inspection.outcome.value))
             return None
         part = ScoredPart(
@@ -93,6 +101,25 @@ class Scorer:
         if same is None:
             self._seen.add(name, thumbnail)
         return same or name
+
+
+def _ruled_by(rules: RegionRules | None, bundle: Bundle) -> Calibration | None:
+    if rules is None:
+        return None
+    if rules.scales:
+        raise CalibrationError(
+            "a zone with a threshold of its own is scaled by the one that is to be found; calibrate without "
+            "the zone's threshold, and set it afterwards"
+        )
+    return Calibration(
+        calibration_id="to be found",
+        model_sha256=bundle.model_sha256,
+        threshold=_NOBODY_FAILS,
+        method="manual",
+        good_parts=1,
+        created_utc=datetime.now(timezone.utc),
+        region_rules=rules,
+    )
 
 
 def refuse_trained_on(captures: Iterable[tuple[str, str]], seen: TrainedOn | None) -> tuple[str, ...]:

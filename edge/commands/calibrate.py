@@ -31,7 +31,9 @@ from edge.commands.common import ended_by_errors
 from edge.conformal import check_rate
 from edge.errors import CalibrationError
 from edge.outbox_ledger import Ledger
+from edge.region_rules import RegionRules
 from edge.sealed import plain_data, read_sealed
+from edge.strict_yaml import load_strict_yaml
 
 __all__ = ["app", "main"]
 
@@ -78,6 +80,9 @@ def fit_command(
     ] = None,
     recording: Annotated[
         Path | None, typer.Option(help="A recording (.db3, .bag) whose every frame shows a good part.")
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="Region rules (YAML) that are part of the score; see the docs.")
     ] = None,
     split: Annotated[str, typer.Option(help="Of MVTec 3D-AD: the split of --captures.")] = "validation",
     bad_split: Annotated[str, typer.Option(help="Of MVTec 3D-AD: the split of --bad.")] = "test",
@@ -130,7 +135,7 @@ def fit_command(
     4 captures, 5 bundle, 6 a stage can't run, 11 it can't be promised, or the scores can't be read.
     """
     with ended_by_errors():
-        _check(scores, bundle, captures, recording, install_it=install_it)
+        _check(scores, bundle, captures, recording, rules, install_it=install_it)
         if out is not None:
             check_folder(out)
         asked = Asked(
@@ -158,6 +163,7 @@ def fit_command(
                     ]
                 ),
                 recording=recording,
+                rules=None if rules is None else load_strict_yaml(rules, RegionRules),
             )
             done = calibrate_bundle(
                 loaded,
@@ -185,6 +191,7 @@ def _check(
     bundle: Path | None,
     captures: list[Path] | None,
     recording: Path | None,
+    rules: Path | None,
     *,
     install_it: bool,
 ) -> None:
@@ -194,6 +201,8 @@ def _check(
             raise typer.BadParameter("--captures and --recording are scored by a bundle; give --bundle")
         if scores is None:
             raise typer.BadParameter("say what to calibrate on: --bundle and --captures, or --scores")
+        if rules is not None:
+            raise typer.BadParameter("--rules are part of a score that a bundle gives; give --bundle")
         if install_it:
             raise typer.BadParameter("--install puts a calibration into a bundle; give --bundle")
     elif scores is not None:

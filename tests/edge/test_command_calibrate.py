@@ -219,6 +219,40 @@ class TestCaptures:
         assert result.exit_code == 11
         assert "not_finite" in result.stderr
 
+    def test_region_rules_are_part_of_the_score(self, bundle: Path, lots: Path, tmp_path: Path) -> None:
+        rules = tmp_path / "rules.yaml"
+        rules.write_text(
+            "min_area_mm2: 30\nzones:\n"
+            "- {name: left, corners: [[0, 0], [0.5, 0], [0.5, 1], [0, 1]], ignore: true}\n",
+            encoding="utf-8",
+        )
+        plain = json.loads(fitted(bundle, lots).stdout)
+        result = fitted(bundle, lots, "--rules", rules, "--install")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["threshold"] < plain["threshold"]
+        loaded = load_bundle(bundle)
+        assert loaded.calibration is not None
+        assert loaded.calibration.region_rules is not None
+        assert loaded.calibration.region_rules.min_area_mm2 == 30
+        with runner_for(loaded) as runner:  # the rig scores by the same rules
+            inspector = Inspector(loaded, runner)
+            scores = [
+                inspector.inspect(sample.frame()).score
+                for lot in sorted(lots.iterdir())
+                for sample in list_captures(lot)
+                if sample.defect is None
+            ]
+        assert tuple(sorted(score for score in scores if score is not None)) == loaded.calibration.good_scores
+        rules.write_text(
+            "zones:\n- {name: left, corners: [[0, 0], [0.5, 0], [0.5, 1]], threshold: 0.5}\n",
+            encoding="utf-8",
+        )
+        refused = fitted(bundle, lots, "--rules", rules)
+        assert refused.exit_code == 11
+        assert "set it afterwards" in refused.stderr
+        rules.write_text("min_area: 3\n", encoding="utf-8")
+        assert fitted(bundle, lots, "--rules", rules).exit_code == 3
+
     def test_nothing_is_written_over(self, bundle: Path, lots: Path, tmp_path: Path) -> None:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "mine.txt").write_text("mine")
