@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -23,6 +23,7 @@ from edge.bundle import (
     write_manifest,
 )
 from edge.bundle_files import FileSpec
+from edge.calibration import Calibration
 from edge.calibration_file import write_calibration
 from edge.errors import ExportError
 from edge.quantile import calibrate_by_quantile
@@ -36,9 +37,9 @@ from export.lint import lint_bundle, refuse_errors
 from export.onnx import Graph, export_graph
 from export.plan import PrecisionRequest, precisions_of
 from export.precision import in_precision
-from export.threshold import shipped_scores
+from export.threshold import crossed_scores, shipped_scores
 from export.verification import VERIFICATION_FILE, Tolerances, Verification
-from export.verify import fp16_ranges, measure, refuse_no_samples, refuse_problems, verified
+from export.verify import Measured, fp16_ranges, measure, refuse_no_samples, refuse_problems, verified
 from train.checkpoint import RunInfo, load_log, load_model
 from train.features import Backbone, BackboneConfig
 from train.golden import GoldenSample, load_golden
@@ -73,7 +74,8 @@ def export_bundle(
 
     Each stage is brought to its precision, linted for TensorRT, and run by ONNX Runtime on the run's golden
     samples, by itself and in the chain. The threshold is the provisional quantile of the held-out good
-    parts' scores, those of the bundle where the run keeps the part.
+    parts' scores, those of the bundle where the run keeps the part; of a run with `cross_folds`, that of
+    its folds' scores.
 
     Raises `LintFailed`; `VerificationFailed` where an error or a score's drift is beyond `tolerances`, or a
     sample's verdict is another than by torch; `ExportError`, `TrainingError`.
@@ -95,15 +97,7 @@ def export_bundle(
             findings = lint_bundle(bundle)
             refuse_errors(findings)
             measured = measure(model, bundle, golden, score=info.config.score, progress=progress)
-            shipped = shipped_scores(
-                scores, measured.good_scores, measured.drift, info.config.false_reject_rate
-            )
-            calibration = calibrate_by_quantile(
-                list(shipped.values()),
-                false_reject_rate=info.config.false_reject_rate,
-                model_sha256=bundle.model_sha256,
-                created_utc=_built_at(info),
-            )
+            calibration = _calibrated(bundle, info, scores, measured)
             verification = verified(
                 bundle.manifest,
                 measured,
@@ -127,6 +121,32 @@ def export_bundle(
     except OSError as error:
         raise ExportError(f"{out}: the bundle can't be written ({error.strerror})") from error
     return Exported(load_bundle(out), verification)
+
+
+def _calibrated(
+    bundle: Bundle, info: RunInfo, scores: Mapping[str, float], measured: Measured
+) -> Calibration:
+    rate = info.config.false_reject_rate
+    folds = info.config.cross_folds
+    if folds is None:
+        shipped = shipped_scores(scores, measured.good_scores, measured.drift, rate)
+    else:
+        shipped = crossed_scores(scores, measured.drift)
+    calibration = calibrate_by_quantile(
+        list(shipped.values()),
+        false_reject_rate=rate,
+        model_sha256=bundle.model_sha256,
+        created_utc=_built_at(info),
+    )
+    if folds is None:
+        return calibration
+    return calibration.model_copy(
+        update={
+            "calibration_id": calibration.calibration_id.replace("quantile", "cross"),
+            "method": "cross_conformal",
+            "note": f"each good part scored by one of {folds} models that was trained without it",
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The threshold of what is shipped: the run's quantile, taken of the bundle's own scores."""
+"""The threshold of what is shipped: the run's quantile, of the bundle's own scores where it has them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from edge.errors import VerificationFailed
 from edge.quantile import quantile_rank
 
-__all__ = ["shipped_scores"]
+__all__ = ["crossed_scores", "shipped_scores"]
 
 
 def shipped_scores(
@@ -29,3 +29,12 @@ def shipped_scores(
             "be carried over; export the stages in a finer precision (--precision)"
         )
     return merged
+
+
+def crossed_scores(by_folds: Mapping[str, float], drift: float) -> dict[str, float]:
+    """The scores of good parts by the models of their folds, to take the threshold of.
+
+    Those models are not shipped, so the bundle has no scores to put in their place; each score is raised by
+    the most that the bundle's were seen to drift from torch's, for it may drift so far below.
+    """
+    return {name: score + drift for name, score in by_folds.items()}

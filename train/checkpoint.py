@@ -48,8 +48,9 @@ class RunInfo(_Frozen):
 
 
 class TrainingLog(_Frozen):
-    """What training saw: a curve for each phase, the scores of the good parts held out, and all pictures.
+    """What training saw: curves of its phases, scores of good parts by a model not trained on them, pictures.
 
+    The model is this run's, or with `cross_folds` in its configuration that of the part's fold.
     `trained_on` is None in a run of before.
     """
 

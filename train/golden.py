@@ -1,6 +1,7 @@
 """Golden samples of a run: what its bundle is verified with, and where its threshold is found anew.
 
 Some are good parts that were held out, those about the threshold first: a threshold is one of their scores.
+Where none were, they are mirrored (`train.crossing`).
 The others are good parts with a simulated defect, faint and plain: a verdict can only flip near the
 threshold, and good parts alone would not show it from above.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -19,13 +20,14 @@ import numpy.typing as npt
 
 from edge.depth import Mask
 from edge.errors import DatasetError, DepthUnusable, TrainingError
+from edge.frame import Frame
 from edge.preprocessing import Prepared
 from edge.quantile import quantile_rank
 from edge.simulation.defects import DEFECTS
 from train.datasets import name_of
 from train.good_parts import GoodParts
 from train.spoiling import spoil
-from train.views import prepare, prepare_frame, read_frame
+from train.views import prepare_frame, read_frame
 
 __all__ = [
     "GOLDEN_FILE",
@@ -70,20 +72,29 @@ class GoldenSample:
 
 
 def choose_golden(
-    good: GoodParts, scores: Mapping[str, float], false_reject_rate: float, wanted: frozenset[str], seed: int
+    good: GoodParts,
+    scores: Mapping[str, float],
+    false_reject_rate: float,
+    wanted: frozenset[str],
+    *,
+    seed: int,
+    seen_as: Callable[[Frame], Frame] = lambda frame: frame,
 ) -> tuple[GoldenSample, ...]:
     """The golden samples of a run, of its held-out good parts; `scores` are theirs, by name.
 
-    A simulated defect that does not show on a part is left out. Raises `DatasetError`.
+    `seen_as` makes of a part that was trained on one that was not. A simulated defect that does not show on
+    a part is left out. Raises `DatasetError`.
     """
     by_name = {name_of(sample): sample for sample in good.held_out}
     chosen = about_the_threshold(scores, false_reject_rate)
     found: list[GoldenSample] = []
     with good.progress.task("golden samples", len(chosen) + len(DEFECTS) * len(SEVERITIES)) as advance:
         for name in chosen:
-            found.append(_golden(name, prepare(by_name[name], good.preprocessing, wanted), defective=False))
+            frame = seen_as(read_frame(by_name[name]))
+            prepared = prepare_frame(by_name[name], frame, good.preprocessing, wanted)
+            found.append(_golden(name, prepared, defective=False))
             advance(1)
-        for sample in _spoiled(good, wanted, seed):
+        for sample in _spoiled(good, wanted, seed, seen_as):
             found += [] if sample is None else [sample]
             advance(1)
     return tuple(found)
@@ -113,7 +124,9 @@ def score_spread(good_scores: Mapping[str, float]) -> float:
     return max(float(values.std()), _LEAST_SHARE * abs(float(np.median(values))), 1e-12)
 
 
-def _spoiled(good: GoodParts, wanted: frozenset[str], seed: int) -> Iterator[GoldenSample | None]:
+def _spoiled(
+    good: GoodParts, wanted: frozenset[str], seed: int, seen_as: Callable[[Frame], Frame]
+) -> Iterator[GoldenSample | None]:
     number = 0
     for severity in SEVERITIES:
         for kind in DEFECTS:
@@ -121,7 +134,7 @@ def _spoiled(good: GoodParts, wanted: frozenset[str], seed: int) -> Iterator[Gol
             sample = good.held_out[number * len(good.held_out) // count]
             rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
             number += 1
-            frame = read_frame(sample)
+            frame = seen_as(read_frame(sample))
             try:
                 spoiled = spoil(frame, good.preprocessing, kind, rng, severity)
                 prepared = prepare_frame(sample, spoiled.frame, good.preprocessing, wanted)

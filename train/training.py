@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +20,9 @@ from edge.errors import DatasetError, TrainingError
 from edge.sealed import file_sha256
 from edge.trained_on import TrainedOn
 from edge.version import __version__
-from train.checkpoint import MODEL_FILE, RunInfo, TrainingLog, save_run
+from train.checkpoint import MODEL_FILE, RunInfo, TrainingLog, load_log, load_model, save_run
 from train.config import TrainConfig
+from train.crossing import FOLDS_FOLDER, config_of_fold, digest_of, folds_of, mirrored, of_all_parts
 from train.datasets import DataSet, name_of
 from train.golden import choose_golden
 from train.good_parts import GoodParts, Progress, Task
@@ -57,10 +60,72 @@ def train_run(
     if it was begun with the same data, configuration and machine, to the same weights as without the
     interruption; where there is none, it begins.
 
-    Raises `DatasetError` and `TrainingError`; nothing is written then but checkpoints.
+    With `config.cross_folds` a run for each fold is made first, below `out`, and taken away in the end.
+
+    Raises `DatasetError` and `TrainingError`; nothing is written then but checkpoints and folds.
     """
     workers = workers or Workers()
     progress = progress if workers.is_first else _Unseen()
+    loop = _Loop(cache, progress, workers, resume, checkpoint_steps)
+    if (out / MODEL_FILE).exists():
+        raise TrainingError(f"{out}: holds a run already; choose another folder")
+    if config.cross_folds is None:
+        return _train(data, config, out, note, loop, scores=None)
+    scores = _scored_by_others(data, config, out, loop)
+    info = _train(of_all_parts(data), config, out, note, loop, scores=scores)
+    with workers.together():
+        if workers.is_first:
+            shutil.rmtree(out / FOLDS_FOLDER, ignore_errors=True)
+    return info
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """How a run is made, which decides nothing of what comes out."""
+
+    cache: FeatureCache
+    progress: Progress
+    workers: Workers
+    resume: bool
+    checkpoint_steps: int
+
+
+def _scored_by_others(data: DataSet, config: TrainConfig, out: Path, loop: _Loop) -> dict[str, float]:
+    """The score of each good part by the model of its fold, which was trained without it."""
+    scores: dict[str, float] = {}
+    alone = config_of_fold(config)
+    for number, fold in enumerate(folds_of(data, config.cross_folds or 0)):
+        folder = out / FOLDS_FOLDER / str(number)
+        parts = digest_of(fold)
+        if not (folder / MODEL_FILE).exists():
+            _train(fold, alone, folder, {"fold": number, "parts": parts}, loop, scores=None)
+        elif not loop.resume:
+            raise TrainingError(
+                f"{out}: holds the folds of an unfinished run; go on with --resume, or delete the folder"
+            )
+        else:
+            info = load_model(folder)[1]
+            if info.config != alone or info.provenance.get("parts") != parts:
+                raise TrainingError(
+                    f"{folder}: was trained with another configuration, or on other parts; delete {out} and "
+                    "begin anew"
+                )
+        scores |= load_log(folder).validation_scores
+    return scores
+
+
+def _train(
+    data: DataSet,
+    config: TrainConfig,
+    out: Path,
+    note: dict[str, str | int],
+    loop: _Loop,
+    *,
+    scores: Mapping[str, float] | None,
+) -> RunInfo:
+    """One run; `scores` of its good parts where others than its model have given them."""
+    workers, progress, cache = loop.workers, loop.progress, loop.cache
+    resume, checkpoint_steps = loop.resume, loop.checkpoint_steps
     if (out / MODEL_FILE).exists():
         raise TrainingError(f"{out}: holds a run already; choose another folder")
     for name, samples in (("train", data.train), ("validation", data.validation)):
@@ -100,14 +165,32 @@ def train_run(
         )
         with workers.together():
             if workers.is_first:
-                _finish(out, model, info, dict(curves), good)
+                _finish(out, model, info, dict(curves), good, scores=scores)
     return info
 
 
 def _finish(
-    out: Path, model: Method, info: RunInfo, curves: dict[str, tuple[float, ...]], good: GoodParts
+    out: Path,
+    model: Method,
+    info: RunInfo,
+    curves: dict[str, tuple[float, ...]],
+    good: GoodParts,
+    *,
+    scores: Mapping[str, float] | None,
 ) -> None:
-    """Score the parts held out, and write the run."""
+    """Score the parts held out, where nobody has, and write the run."""
+    found, rate, seed = dict(scores or {}), info.config.false_reject_rate, info.config.seed
+    if scores is None:
+        found = _scores_of_held_out(model, info, good)
+        golden = choose_golden(good, found, rate, model.wanted, seed=seed)
+    else:
+        golden = choose_golden(good, found, rate, model.wanted, seed=seed, seen_as=mirrored)
+    seen = TrainedOn(train=_digests(good.train), held_out=_digests(good.held_out if scores is None else ()))
+    log = TrainingLog(curves=curves, validation_scores=found, trained_on=seen)
+    save_run(out, model, info, log, golden)
+
+
+def _scores_of_held_out(model: Method, info: RunInfo, good: GoodParts) -> dict[str, float]:
     scores: dict[str, float] = {}
     with good.progress.task("scores of good parts", len(good.held_out)) as advance:
         for sample, prepared in good.held_out_prepared(model.wanted):
@@ -116,10 +199,7 @@ def _finish(
                 raise TrainingError(f"{sample.rgb_path}: its score is {score}; check image and depth")
             scores[name_of(sample)] = score
             advance(1)
-    golden = choose_golden(good, scores, info.config.false_reject_rate, model.wanted, info.config.seed)
-    seen = TrainedOn(train=_digests(good.train), held_out=_digests(good.held_out))
-    log = TrainingLog(curves=curves, validation_scores=scores, trained_on=seen)
-    save_run(out, model, info, log, golden)
+    return scores
 
 
 def _digests(samples: Sequence[Sample]) -> tuple[str, ...]:

@@ -88,6 +88,14 @@ def train(
         MethodName | None, typer.Option(help="Overrides the configuration's; by default msd.")
     ] = None,
     scales: Annotated[str | None, typer.Option(help="Overrides the scales of msd; 1 alone is AST.")] = None,
+    cross_folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Train on all good parts; score each by a model of so many folds that was trained without "
+            "it, for the threshold. For few parts.",
+        ),
+    ] = None,
     choose_from: Annotated[
         Path | None,
         typer.Option("--choose", help="YAML of candidates: train each, rank them on held-out good parts."),
@@ -113,7 +121,11 @@ def train(
     """
     with ended_by_errors():
         chosen = TrainConfig() if config is None else load_strict_yaml(config, TrainConfig)
-        chosen = _overridden(chosen, seed, method, scales)
+        chosen = _overridden(chosen, seed, method, scales, cross_folds)
+        if choose_from is not None and chosen.cross_folds is not None:
+            raise ConfigError(
+                "--choose ranks on good parts held out, and cross_folds holds none out; leave one"
+            )
         with workers_of(accelerator, devices, precision) as workers:
             options = dataset_options(
                 layout_file=layout_file,
@@ -158,7 +170,11 @@ def train(
         window = info.preprocessing.framing.window_px
         Console().print(
             f"{out}: trained on {info.provenance['train_parts']} good parts, "
-            f"{info.provenance['validation_parts']} held out for the threshold"
+            + (
+                f"{info.provenance['validation_parts']} held out for the threshold"
+                if info.config.cross_folds is None
+                else f"the threshold by {info.config.cross_folds} folds of them"
+            )
             + (f", window {window} px" if window else "")
         )
         Console().print(f"next: edge-export --run {out} --out bundles/{info.product}", highlight=False)
@@ -168,13 +184,19 @@ app.command(name="inspect-data")(inspect_data)
 
 
 def _overridden(
-    config: TrainConfig, seed: int | None, method: MethodName | None, scales: str | None
+    config: TrainConfig,
+    seed: int | None,
+    method: MethodName | None,
+    scales: str | None,
+    cross_folds: int | None,
 ) -> TrainConfig:
     values = config.model_dump()
     if method is not None and method != config.method.name:
         values["method"] = {"name": method}
     if seed is not None:
         values["seed"] = seed
+    if cross_folds is not None:
+        values["cross_folds"] = cross_folds
     if scales is not None:
         if values["method"]["name"] != "msd":
             raise ConfigError(f"--scales are those of msd; the method here is {values['method']['name']}")
@@ -182,7 +204,7 @@ def _overridden(
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"--seed, --method, --scales: {said(error)}") from error
+        raise ConfigError(f"--seed, --method, --scales, --cross-folds: {said(error)}") from error
 
 
 def main() -> None:

@@ -40,6 +40,11 @@ class FusionConfig(BaseModel):
         for member in self.members:
             member.check_cells(cells)
 
+    @property
+    def needs_held_out(self) -> str | None:
+        """The z-scores' means and deviations are those of good parts held out."""
+        return "a fusion"
+
 
 class Fuse(nn.Module):
     """Maps (N, 1, m, m) of each member and the mask → mean over the members of (map − mean) / std, masked.

@@ -65,6 +65,11 @@ class MemoryBankConfig(LooksConfig):
     def check_cells(self, cells: int) -> None:
         """Any map will do."""
 
+    @property
+    def needs_held_out(self) -> str | None:
+        """The key for which some good parts must be held out of training, None where none must."""
+        return "normalise_cells" if self.normalise_cells else None
+
 
 class Bank(nn.Module):
     """Feature maps → anomaly map (N, 1, m, m): distance to the nearest of `rows` (M, C), over √C.

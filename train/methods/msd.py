@@ -59,6 +59,13 @@ class MsdConfig(LooksConfig):
         if bad:
             raise ValueError(f"distillation.scales {bad} don't divide map_cells {cells}")
 
+    @property
+    def needs_held_out(self) -> str | None:
+        """The key for which some good parts must be held out of training, None where none must."""
+        if self.early_stopping.every_steps is not None:
+            return "early_stopping"
+        return "normalise_cells" if self.normalise_cells else None
+
 
 class MsdModel(Method):
     """Teacher and student over the configured inputs; the map is their mean squared difference."""
