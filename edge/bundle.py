@@ -209,7 +209,7 @@ def _verified(path: Path, sealed: _Sealed, calibration: _Sealed | None, signer: 
         path,
         manifest,
         digest,
-        None if calibration is None else parse_calibration(calibration[0], path, digest),
+        None if calibration is None else parse_calibration(calibration[0], path / CALIBRATION_FILE, digest),
         None if calibration is None else calibration[1],
         signer,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from edge.calibration import Calibration
-from edge.errors import CalibrationError
+from edge.errors import CalibrationError, CalibrationForeign
 from edge.sealed import plain_data, read_sealed, seal, write_atomically
 
 __all__ = [
@@ -38,7 +38,7 @@ def read_calibration(folder: Path, model_sha256: str) -> Calibration | None:
     Raises `BundleCorrupt` where the file was changed, `CalibrationError` where it belongs to another model.
     """
     sealed = read_sealed_calibration(folder)
-    return None if sealed is None else parse_calibration(sealed[0], folder, model_sha256)
+    return None if sealed is None else parse_calibration(sealed[0], folder / CALIBRATION_FILE, model_sha256)
 
 
 def read_sealed_calibration(folder: Path) -> tuple[str, str] | None:
@@ -50,18 +50,20 @@ def read_sealed_calibration(folder: Path) -> tuple[str, str] | None:
     return read_sealed(path)
 
 
-def parse_calibration(text: str, folder: Path, model_sha256: str) -> Calibration:
-    """What a calibration's text says of the model; raises `CalibrationError`."""
-    path = folder / CALIBRATION_FILE
+def parse_calibration(text: str, where: Path | str, model_sha256: str) -> Calibration:
+    """What a calibration's text says of the model; `where` it comes from is for the message.
+
+    Raises `CalibrationError`, and `CalibrationForeign` where it is another model's.
+    """
     try:
         calibration = Calibration.model_validate(plain_data(text))
     except ValueError as error:  # pydantic's ValidationError is one
         raise CalibrationError(
-            f"{path}: is not a calibration that this version can read: {error}; calibrate again"
+            f"{where}: is not a calibration that this version can read: {error}; calibrate again"
         ) from error
     if calibration.model_sha256 != model_sha256:
-        raise CalibrationError(
-            f"{path}: was found for model {calibration.model_sha256[:12]}…, this is {model_sha256[:12]}…; "
+        raise CalibrationForeign(
+            f"{where}: was found for model {calibration.model_sha256[:12]}…, this is {model_sha256[:12]}…; "
             "scores of two models can't be compared: calibrate this one"
         )
     return calibration

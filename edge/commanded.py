@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from edge.audit import AuditLog
 from edge.authority import Authority
+from edge.calibration_orders import calibration_handlers
 from edge.clock import Session
 from edge.errors import ConfigError
 from edge.mqtt_orders import MqttOrders
@@ -73,7 +74,7 @@ class Commanded:
             carrying=carrying,
         )
         own = rig_handlers(self.keeper, _no_file if path is None else reloading(path, session))
-        handlers = (*own, *more)
+        handlers = (*own, *calibration_handlers(self.keeper), *more)
         config = loader.config
         allow = None if config.commands is None else config.commands.allow
         self._orders = MqttOrders(

@@ -41,6 +41,12 @@
     │   ├── BrokerRefused                    it answered, and said no
     │   └── BrokerUnreachable                it did not answer, or did not acknowledge in time
     ├── CalibrationError                11
+    │   ├── CalibrationForeign               it was found for another model
+    │   ├── CalibrationDamaged               one of the rig's state is not what was written
+    │   ├── CalibrationNotKept               it can't be written to the rig's state
+    │   ├── CalibrationFixed                 the rig's YAML says the threshold, and no command changes it
+    │   ├── VersionMismatch                  another version is in force than who asked believed
+    │   └── VersionUnknown                   the rig's state has no such version
     ├── OutboxError                     12   verdicts can't be kept
     │   ├── OutboxFull                       no room for a verdict, whatever was given up for it
     │   ├── OutboxUnwritable                 the disk refuses: an I/O error, read-only, locked
@@ -67,9 +73,9 @@
             └── VerificationFailed               it runs, and does not give what torch gives
 
 The number is the exit code of a command that ends with it. 0 is success and 2 is a wrong command line;
-`edge-inspect` also ends with 20 (a part failed) and 21 (a part got no decision, or an error),
-`edge-doctor` with 22 (a finding is an error), `edge-watch --once` with 23 (a rig needs a look),
-`edge-calibrate check` with 24 (a promise is broken).
+`edge-inspect` also ends with 20 (a part failed), 21 (a part got no decision, or an error) and 25 (a part is
+to be reviewed), `edge-doctor` with 22 (a finding is an error), `edge-watch --once` with 23 (a rig needs a
+look), `edge-calibrate check` with 24 (a promise is broken).
 Each message says what is wrong, with the numbers, and how to mend it.
 """
 
@@ -85,7 +91,11 @@ __all__ = [
     "BundleCorrupt",
     "BundleError",
     "BundleInvalid",
+    "CalibrationDamaged",
     "CalibrationError",
+    "CalibrationFixed",
+    "CalibrationForeign",
+    "CalibrationNotKept",
     "CameraAway",
     "CameraError",
     "CameraFrozen",
@@ -139,6 +149,8 @@ __all__ = [
     "TriggerKnown",
     "TriggerRefused",
     "VerificationFailed",
+    "VersionMismatch",
+    "VersionUnknown",
     "ZipBomb",
 ]
 
@@ -310,9 +322,33 @@ class BrokerUnreachable(BrokerError):
 
 
 class CalibrationError(EdgeError):
-    """A threshold can't be found, or belongs to another model."""
+    """A threshold can't be found, read or changed, or belongs to another model."""
 
     exit_code = 11
+
+
+class CalibrationForeign(CalibrationError):
+    """A calibration was found for another model: scores of two models can't be compared."""
+
+
+class CalibrationDamaged(CalibrationError):
+    """A calibration in the rig's state is not what was written there; nothing is put in its place."""
+
+
+class CalibrationNotKept(CalibrationError):
+    """A calibration can't be written to the rig's state; the one before stays in force."""
+
+
+class CalibrationFixed(CalibrationError):
+    """The rig's YAML fixes the threshold of the recipe that runs; no command changes it."""
+
+
+class VersionMismatch(CalibrationError):
+    """Another version of the calibration is in force than the one that who asked expected."""
+
+
+class VersionUnknown(CalibrationError):
+    """The rig's state has no such version of the calibration."""
 
 
 class OutboxError(EdgeError):

@@ -212,6 +212,7 @@ class HealthReporter:
             inspections=InspectionCounts(
                 passed=outcomes[Outcome.PASS],
                 failed=outcomes[Outcome.FAIL],
+                review=outcomes[Outcome.REVIEW],
                 no_decision=outcomes[Outcome.NO_DECISION],
                 error=outcomes[Outcome.ERROR],
             ),

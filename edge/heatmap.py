@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from edge.errors import FrameError
 from edge.frame import RgbImage
-from edge.inspection import AnomalyMap, Inspection
+from edge.inspection import AnomalyMap, Inspection, Outcome
 
 __all__ = [
     "COLOUR_MAP",
@@ -23,6 +23,8 @@ __all__ = [
 ]
 
 COLOUR_MAP = "turbo"
+_FAIL_RGB = (255, 40, 40)
+_REVIEW_RGB = (255, 190, 0)
 _Bgr = npt.NDArray[np.uint8]
 
 
@@ -74,9 +76,10 @@ def overlay_image(inspection: Inspection, opacity: float = 0.55) -> RgbImage:
     if inspection.window_px is not None:
         x, y, w, h = inspection.window_px
         cv2.rectangle(picture, (x, y), (x + w - 1, y + h - 1), (160, 160, 160), 1)
+    colour = _REVIEW_RGB if inspection.outcome is Outcome.REVIEW else _FAIL_RGB
     for region in inspection.regions:
         x, y, w, h = region.bbox_px
-        cv2.rectangle(picture, (x - 2, y - 2), (x + w + 1, y + h + 1), (255, 40, 40), 1)
+        cv2.rectangle(picture, (x - 2, y - 2), (x + w + 1, y + h + 1), colour, 1)
     return picture
 
 

@@ -37,7 +37,7 @@ class Inbox:
     topics: tuple[str, ...]
     on_message: Callable[[Incoming], None]
     waiting_max: int = 1000
-    max_packet_bytes: int = 128 * 1024
+    max_packet_bytes: int = 192 * 1024
 
 
 def incoming_from_paho(message: paho.MQTTMessage) -> Incoming | None:

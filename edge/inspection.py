@@ -17,17 +17,21 @@ AnomalyMap = npt.NDArray[np.float32]
 
 
 class Outcome(str, Enum):
-    """What is said about a part; never a guess: what can't be judged is `no_decision` or `error`."""
+    """What is said about a part; never a guess: what can't be judged is `no_decision` or `error`.
+
+    `review`: neither good nor bad by its score; a person is to look at it.
+    """
 
     PASS = "pass"
     FAIL = "fail"
+    REVIEW = "review"
     NO_DECISION = "no_decision"
     ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A connected area of the frame in which the anomaly map lies above the threshold.
+    """A connected area of the frame in which the anomaly map lies above the threshold, or that for review.
 
     `bbox_px` (x, y, width, height) and `centroid_px` (x, y) in pixels of the frame; `area_mm2` measured
     at the depth of the background plane; `peak` the largest value of the anomaly map inside.
@@ -58,9 +62,11 @@ class Inspection:
     """The verdict about one frame, with what it rests on.
 
     `reason` says in one stable word (`no_part`, `depth_invalid`, `uncalibrated`, `not_finite`, …) why
-    there is no decision, or what went wrong, and `detail` in a sentence for people; both None for pass
-    and fail. `score`, `threshold` and `anomaly_map` are None where it did not come to them. `score` >
-    `threshold` means fail. `window_px` (x, y, width, height) is the part of the frame that the model saw.
+    there is no decision, or what went wrong, and `detail` in a sentence for people; both None for pass,
+    fail and review. `score`, `threshold` and `anomaly_map` are None where it did not come to them. `score` >
+    `threshold` means fail, and what else is above `review_threshold`, where there is one, is for review;
+    `regions` lie above the one or the other. `window_px` (x, y, width, height) is the part of the frame that
+    the model saw.
     """
 
     frame: Frame
@@ -70,6 +76,7 @@ class Inspection:
     detail: str | None = None
     score: float | None = None
     threshold: float | None = None
+    review_threshold: float | None = None
     anomaly_map: AnomalyMap | None = None
     window_px: tuple[int, int, int, int] | None = None
     regions: tuple[Region, ...] = ()

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.bundle import ANOMALY_MAP, Bundle
+from edge.calibration import Calibration
 from edge.depth import Mask
 from edge.errors import DepthUnusable, FrameError, GpuLost, RunnerError
 from edge.frame import Frame
@@ -136,6 +137,7 @@ class Inspector:
         preprocess_ms, inference_ms, ran = times
         calibration = self._bundle.calibration
         threshold = None if calibration is None else calibration.threshold
+        review_threshold = None if calibration is None else calibration.review_threshold
         square = smooth_map(cells, prepared.mask, self._bundle.manifest.score)  # (side, side)
         cell_mm2 = cell_mm2_of(prepared.view, square.shape[0], prepared.pixel_mm)
         ruled = self._scoring.ruled(square, prepared.mask, threshold, cell_mm2)
@@ -151,9 +153,10 @@ class Inspector:
                 overflow = f"the anomaly map reaches {cells.max():g}, and its smoothed score is {score}"
                 durations = Durations(preprocess_ms, inference_ms, _since_ms(ran))
                 return _failed(frame, durations, "not_finite", overflow)
-            decided = _decide(score, threshold, self._unseen(frame, prepared))
-            if decided[0] is Outcome.FAIL and threshold is not None:
-                regions = regions_above(ruled, threshold, prepared.view, prepared.pixel_mm)
+            decided = _decide(score, calibration, self._unseen(frame, prepared))
+            limit = {Outcome.FAIL: threshold, Outcome.REVIEW: review_threshold}.get(decided[0])
+            if limit is not None:
+                regions = regions_above(ruled, limit, prepared.view, prepared.pixel_mm)
         shown = ruled.square.astype(np.float32)
         anomaly_map = prepared.view.give_back(shown, frame.width_px, frame.height_px)  # (H, W)
         return Inspection(
@@ -164,6 +167,7 @@ class Inspector:
             detail=decided[2],
             score=score,
             threshold=threshold,
+            review_threshold=review_threshold,
             anomaly_map=anomaly_map,
             window_px=_bounding_box(prepared.view),
             regions=regions,
@@ -221,13 +225,16 @@ def regions_above(ruled: RuledMap, threshold: float, view: View, pixel_mm: float
 
 
 def _decide(
-    score: float, threshold: float | None, unseen: str | None
+    score: float, calibration: Calibration | None, unseen: str | None
 ) -> tuple[Outcome, str | None, str | None]:
-    if threshold is None:
+    if calibration is None:
         detail = "the bundle has no calibration; calibrate it on good parts of this rig"
         return Outcome.NO_DECISION, "uncalibrated", detail
-    if score > threshold:
+    if score > calibration.threshold:
         return Outcome.FAIL, None, None
+    if calibration.review_threshold is not None and score > calibration.review_threshold:
+        # Also where not all of it was seen: what was seen is reason enough for a person to look.
+        return Outcome.REVIEW, None, None
     if unseen is not None:
         return Outcome.NO_DECISION, "part_exceeds_view", unseen
     return Outcome.PASS, None, None

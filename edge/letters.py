@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from edge.order_messages import Answer
+from edge.order_messages import ORDERS, Answer
 
 __all__ = [
     "DASHBOARD",
@@ -31,8 +31,8 @@ SPARKPLUG = "sparkplug"
 OWN_DOORS = {DASHBOARD, SPARKPLUG}
 """Names that no client at the broker may have."""
 
-MAX_ORDER_BYTES = 16 * 1024
-"""A hundred times what a command needs."""
+MAX_ORDER_BYTES = max(order.max_bytes for order in ORDERS)
+"""What the largest command has; nothing of a larger message is looked at."""
 
 _MISTAKES_NAMED = 5
 _ECHO_MAX_CHARACTERS = 128

@@ -104,7 +104,9 @@ class TriggerKind(str, Enum):
 
 
 class RegionInfo(_Part):
-    """A connected area in which the anomaly map lies above the threshold; pixels are the frame's."""
+    """A connected area in which the anomaly map lies above the threshold, or that for review; pixels are the
+    frame's.
+    """
 
     bbox_px: tuple[int, int, int, int] = Field(description="x, y, width, height")
     centroid_px: tuple[float, float] = Field(description="x, y")
@@ -136,9 +138,11 @@ class Verdict(Message):
 
     `result_id` is what a consumer removes duplicates by; (`epoch`, `seq`) is what it sees gaps and order
     by: `epoch` grows with each start of the daemon, `seq` counts its verdicts from 0. `score` >
-    `threshold` means `fail`. `reason` is one stable word, `detail` a sentence for people. `regions` holds
+    `threshold` means `fail`; what else lies above `review_threshold`, where there is one, is `review`: a
+    person is to look at it. `reason` is one stable word, `detail` a sentence for people. `regions` holds
     the worst, worst first; `regions_total` says how many there were. `threshold_provisional` marks a
-    threshold that holds no guarantee yet.
+    threshold that holds no guarantee yet; `calibration_version` counts the calibrations of this model on
+    this rig.
     """
 
     retained = False
@@ -164,6 +168,8 @@ class Verdict(Message):
     threshold: float | None
     threshold_provisional: bool | None
     calibration_id: str | None
+    calibration_version: int | None = None
+    review_threshold: float | None = None
     regions: tuple[RegionInfo, ...]
     regions_total: int = Field(ge=0)
 
@@ -264,6 +270,7 @@ class InspectionCounts(_Part):
 
     passed: int = Field(ge=0)
     failed: int = Field(ge=0)
+    review: int = Field(default=0, ge=0)
     no_decision: int = Field(ge=0)
     error: int = Field(ge=0)
 

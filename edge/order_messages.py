@@ -15,15 +15,19 @@ from edge.messages import Message, UtcTime
 __all__ = [
     "ORDERS",
     "Answer",
+    "CalibrationOrder",
     "CaptureOrder",
     "LabelOrder",
     "Order",
+    "RecalibratingOrder",
     "RecipeOrder",
     "RecipeRefusal",
     "RecipeState",
     "ReloadOrder",
     "ReplayOrder",
+    "RollbackOrder",
     "RunningRecipe",
+    "ThresholdOrder",
     "TriggerOrder",
 ]
 
@@ -55,6 +59,8 @@ class Order(Message):
     """It is carried out once, over restarts, too: the audit log has it before it is begun."""
     decides: ClassVar[bool] = True
     """It changes how parts are judged: it is not carried out where the audit log can't be written."""
+    max_bytes: ClassVar[int] = 16 * 1024
+    """A hundred times what a command needs."""
 
     request_id: _Word
     issued_by: _Word
@@ -143,6 +149,48 @@ class LabelOrder(Order):
     note: _Note | None = None
 
 
+class RecalibratingOrder(Order):
+    """What the commands say that change the calibration of the model that runs.
+
+    `expected_version` is the one in force, as `state/recipe` and the verdicts say it, 0 for none: where it
+    is another by now, nothing is changed. With `recipe` only where that one runs.
+    """
+
+    expected_version: int = Field(ge=0)
+    recipe: _Word | None = None
+
+
+class ThresholdOrder(RecalibratingOrder):
+    """Judge by another threshold, a person's own; region rules and good scores stay, promises don't.
+
+    Scores in (`review_threshold`, `threshold`] are for review; without one no part is.
+    """
+
+    command = "threshold"
+
+    threshold: float = Field(allow_inf_nan=False)
+    review_threshold: float | None = Field(default=None, allow_inf_nan=False)
+    note: str | None = Field(default=None, max_length=1000)
+
+
+class CalibrationOrder(RecalibratingOrder):
+    """Judge by a calibration that was found for this model: `calibration` is the text of its sealed file."""
+
+    command = "calibration"
+    # A sealed file has at most 128 KiB, and JSON makes two characters of each of its line ends.
+    max_bytes = 160 * 1024
+
+    calibration: str
+
+
+class RollbackOrder(RecalibratingOrder):
+    """Judge by an earlier version of the calibration again; it becomes a new version."""
+
+    command = "rollback"
+
+    to_version: int = Field(ge=1)
+
+
 ORDERS: tuple[type[Order], ...] = (
     TriggerOrder,
     RecipeOrder,
@@ -150,6 +198,9 @@ ORDERS: tuple[type[Order], ...] = (
     ReplayOrder,
     CaptureOrder,
     LabelOrder,
+    ThresholdOrder,
+    CalibrationOrder,
+    RollbackOrder,
 )
 """Every command that there is; each has a topic of its name below `cmd/`."""
 
@@ -161,6 +212,7 @@ class Answer(Message):
     with a `reason`, one stable word, and a `detail` for people. `recipe` is the one that runs now, after
     `recipe` and `reload`; `applied` and `needs_restart` name keys of the YAML that a `reload` found
     changed; `count` is how many verdicts a `replay` sends again, `file` the image that a `capture` is.
+    `calibration_version` is the one in force after a command that is about it, 0 for none.
     `request_id` and `issued_by` are null where the command could not be read.
     """
 
@@ -179,6 +231,7 @@ class Answer(Message):
     needs_restart: tuple[str, ...]
     count: int | None = None
     file: str | None = None
+    calibration_version: int | None = None
     creation_time: UtcTime
     epoch: int = Field(ge=0)
     boot_id: str
@@ -196,6 +249,8 @@ class RunningRecipe(Message):
     model_sha256: str
     calibration_id: str | None
     threshold: float | None
+    calibration_version: int | None = None
+    review_threshold: float | None = None
     trigger: str
     since: UtcTime
 

@@ -17,7 +17,7 @@ from edge.audit import AuditLine, AuditLog, line_of
 from edge.authority import Authority
 from edge.clock import Session, clock_synced, utc_now
 from edge.errors import EdgeError
-from edge.letters import DASHBOARD, MAX_ORDER_BYTES, Letter, mistakes_of, shown, texts_of
+from edge.letters import DASHBOARD, Letter, mistakes_of, shown, texts_of
 from edge.order_memory import REMEMBERED, Address, Again, Key, OrderMemory, Taken
 from edge.order_messages import Answer, Order
 from edge.reasons import reason_of
@@ -49,6 +49,7 @@ class Reply:
     needs_restart: tuple[str, ...] = ()
     count: int | None = None
     file: str | None = None
+    calibration_version: int | None = None
 
 
 Respond = Callable[[Reply], None]
@@ -186,8 +187,8 @@ class OrderDesk:
         not_allowed = self._authority.refusal(letter)
         if not_allowed is not None:
             return _refused("not_allowed", not_allowed)
-        if len(letter.payload) > MAX_ORDER_BYTES:
-            size = f"{len(letter.payload)} bytes; a command has at most {MAX_ORDER_BYTES}"
+        if len(letter.payload) > found.order.max_bytes:
+            size = f"{len(letter.payload)} bytes; this command has at most {found.order.max_bytes}"
             return _refused("too_large", size)
         try:
             order: Order = found.order.model_validate_json(letter.payload)

@@ -16,7 +16,8 @@ from edge.clock import Session, clock_synced, utc_now
 from edge.errors import EdgeError, RecipeOvertaken, RecipeUnfit
 from edge.order_messages import RecipeRefusal, RecipeState, RunningRecipe
 from edge.reasons import reason_of
-from edge.recipe_loading import LoadedRecipe, RecipeLoader, VerifiedRecipe
+from edge.recalibration import Recalibration
+from edge.recipe_loading import LoadedRecipe, RecipeLoader, VerifiedRecipe, differs_in_calibration
 from edge.recipe_memory import RecipeMemory, Remembered
 from edge.runtime.tensorrt.progress import BuildProgress
 from edge.schedule import Schedule
@@ -43,19 +44,23 @@ class Reloaded:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """How a request ended: `recipe` runs now; `error` is why it was refused, None where it was not."""
+    """How a request ended: `recipe` runs now; `error` is why it was refused, None where it was not.
+
+    `calibration_version` is the one in force now, 0 for none; said after a recalibration.
+    """
 
     recipe: str
     error: EdgeError | None = None
     note: Literal["already_running", "not_remembered"] | None = None
     reloaded: Reloaded | None = None
+    calibration_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """To go over to a recipe (a name), or to another configuration."""
+    """To go over to a recipe (a name), to another configuration, or to another calibration."""
 
-    wanted: str | Callable[[RecipeLoader], Reloaded]
+    wanted: str | Callable[[RecipeLoader], Reloaded] | Recalibration
     settled: Callable[[Settled], None]
 
 
@@ -101,7 +106,7 @@ class RecipeKeeper:
         self._schedule = _schedule_of(loader)
         self._loading: str | None = None
         self._refused: RecipeRefusal | None = None
-        self._leaving: LoadedRecipe | None = None
+        self._leaving: list[LoadedRecipe] = []
         self._changed = threading.Condition()
         self._requests: deque[_Request] = deque()
         self._stopping = False
@@ -144,6 +149,12 @@ class RecipeKeeper:
         """
         self._ask(_Request(reloaded, settled))
 
+    def recalibrate(self, wanted: Recalibration, settled: Callable[[Settled], None]) -> None:
+        """Ask for another calibration of the model that runs; what it is asked for is on disk when it is
+        settled, and in force from the next part on. The engine stays as it is.
+        """
+        self._ask(_Request(wanted, settled))
+
     def state(self) -> RecipeState:
         """What runs, and what is to come; from any thread."""
         running, verified = self._running, self._running.verified
@@ -159,6 +170,8 @@ class RecipeKeeper:
                 model_sha256=verified.bundle.model_sha256,
                 calibration_id=None if calibration is None else calibration.calibration_id,
                 threshold=None if calibration is None else calibration.threshold,
+                calibration_version=None if calibration is None else calibration.version,
+                review_threshold=None if calibration is None else calibration.review_threshold,
                 trigger=verified.config.trigger.kind,
                 since=self._since,
             ),
@@ -197,7 +210,10 @@ class RecipeKeeper:
     def _serve(self, request: _Request) -> None:
         wanted = request.wanted
         try:
-            if isinstance(wanted, str):
+            if isinstance(wanted, Recalibration):
+                self._recalibrate(wanted)
+                settled = Settled(self._running.name, calibration_version=self._version())
+            elif isinstance(wanted, str):
                 note = self._go_over(wanted, self._loader)
                 settled = Settled(self._running.name, note=note)
             else:
@@ -205,12 +221,22 @@ class RecipeKeeper:
         except EdgeError as error:
             if isinstance(wanted, str):
                 self._note_refusal(wanted, error)
-            else:
+            elif not isinstance(wanted, Recalibration):
                 _log.error("the changed configuration is refused, all stays as it was: %s", str(error))
             # Its traceback would keep what was loaded for as long as somebody keeps the error.
-            settled = Settled(self._running.name, error.with_traceback(None))
+            version = self._version() if isinstance(wanted, Recalibration) else None
+            settled = Settled(self._running.name, error.with_traceback(None), calibration_version=version)
         if not self._stopping or settled.error is None:
             request.settled(settled)
+
+    def _recalibrate(self, wanted: Recalibration) -> None:
+        verified = wanted.apply(self._running.verified, self._loader.store)
+        self._exchange_for(self._loader.recalibrated(self._running, verified))
+        self._on_state(self.state())
+
+    def _version(self) -> int:
+        calibration = self._running.verified.bundle.calibration
+        return 0 if calibration is None else calibration.version
 
     def _take_over(self, reloaded: Reloaded) -> Settled:
         loader = reloaded.loader
@@ -261,7 +287,10 @@ class RecipeKeeper:
                     f"recipe {name}: {verified.bundle.path} has no calibration, and would decide nothing; "
                     "calibrate it on good parts of this rig"
                 )
-            self._exchange_for(self._load(verified, loader))
+            if differs_in_calibration(verified, self._running.verified):
+                self._exchange_for(loader.recalibrated(self._running, verified))
+            else:
+                self._exchange_for(self._load(verified, loader))
         finally:
             self._loading = None
             self._on_state(self.state())
@@ -285,17 +314,21 @@ class RecipeKeeper:
             if self._stopping:
                 raise RecipeOvertaken(f"recipe {loaded.name} was not gone over to: the rig stops")
         changed.result()
-        self._leaving, self._running = before, loaded
-        self._since, self._refused = self._now(), None
+        self._leaving = [one for one in self._leaving if not one.closed.is_set()] + [before]
+        self._running = loaded
         bundle = loaded.verified.bundle
+        if loaded.shared is before.shared:
+            _log.info("recipe %s is judged by version %d of its calibration", loaded.name, self._version())
+            return
+        self._since, self._refused = self._now(), None
         _log.info("recipe %s runs: %s, model %s", loaded.name, bundle.product, bundle.model_sha256[:12])
 
     def _wait_for_room(self) -> None:
         """Until the model before the present one has been freed."""
-        leaving = self._leaving
-        while leaving is not None and not leaving.closed.wait(_LOOK_S):
-            self._check_overtaken("the next")
-        self._leaving = None
+        for leaving in self._leaving:
+            while not leaving.closed.wait(_LOOK_S):
+                self._check_overtaken("the next")
+        self._leaving = []
 
     def _is_overtaken(self) -> bool:
         with self._changed:

@@ -79,10 +79,13 @@ class Rejector:
     driven: the verdict stands, `status.error` says so, and with the next part it is tried again.
     """
 
-    def __init__(self, kind: RejectKind, output: Output | None, *, no_decision: bool) -> None:
+    def __init__(
+        self, kind: RejectKind, output: Output | None, *, no_decision: bool, review: bool = True
+    ) -> None:
         self._kind = kind
         self._output = output
-        self._rejects = {Outcome.FAIL, Outcome.ERROR} | ({Outcome.NO_DECISION} if no_decision else set())
+        wanted = {Outcome.NO_DECISION: no_decision, Outcome.REVIEW: review}
+        self._rejects = {Outcome.FAIL, Outcome.ERROR} | {one for one, also in wanted.items() if also}
         self._state = State.CLOSED
         self._rejected = 0
         self._errors = 0
@@ -169,4 +172,4 @@ def rejector_from_config(config: RejectConfig) -> Rejector:
     if isinstance(config, NoReject):
         return Rejector("none", None, no_decision=False)
     output = CommandOutput(config) if isinstance(config, CommandReject) else GpioOutput(config)
-    return Rejector(config.kind, output, no_decision=config.no_decision)
+    return Rejector(config.kind, output, no_decision=config.no_decision, review=config.review)

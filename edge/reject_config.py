@@ -24,7 +24,8 @@ class CommandReject(_Section):
     """A program, run without a shell, with one word behind its arguments: `safe`, `ready` or `reject`.
 
     After `timeout_s` it is ended, with all that it started. `pulse_ms` is told to it as `EDGE_PULSE_MS`.
-    Unless `no_decision` is false, a part that got no decision is rejected like one that failed.
+    Unless `no_decision` is false, a part that got no decision is rejected like one that failed, and unless
+    `review` is, one that a person is to look at.
     """
 
     kind: Literal["command"]
@@ -32,6 +33,7 @@ class CommandReject(_Section):
     timeout_s: PositiveFloat = Field(default=0.5, le=10)
     pulse_ms: int = Field(default=100, ge=1, le=60_000)
     no_decision: bool = True
+    review: bool = True
 
 
 class GpioReject(_Section):
@@ -40,7 +42,8 @@ class GpioReject(_Section):
     `line` is its offset on `chip`, or its name. `safe_state` is how it rests while no part can be judged:
     from the start until the first part may come, after the stop, and while verdicts can't be kept; between
     two rejected parts it is inactive. `active_low` swaps the voltages. Unless `no_decision` is false, a
-    part that got no decision is rejected like one that failed.
+    part that got no decision is rejected like one that failed, and unless `review` is, one that a person is
+    to look at.
     """
 
     kind: Literal["gpio"]
@@ -51,7 +54,8 @@ class GpioReject(_Section):
     drive: Literal["push_pull", "open_drain", "open_source"] = "push_pull"
     safe_state: Literal["active", "inactive"] = "active"
     no_decision: bool = True
+    review: bool = True
 
 
 RejectConfig = Annotated[NoReject | CommandReject | GpioReject, Field(discriminator="kind")]
-"""What happens to a part whose verdict is `fail`, `error` or (if wanted) `no_decision`."""
+"""What happens to a part whose verdict is `fail`, `error` or (if wanted) `no_decision` or `review`."""

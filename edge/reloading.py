@@ -31,7 +31,7 @@ def reloading(path: Path, session: Session) -> Callable[[RecipeLoader], Reloaded
         changed = changed_keys(loader.config, found)
         live = {key: getattr(found, key) for key in LIVE_KEYS}
         return Reloaded(
-            RecipeLoader(loader.config.model_copy(update=live), session),
+            RecipeLoader(loader.config.model_copy(update=live), session, loader.store),
             applied=tuple(key for key in changed if key.partition(".")[0] in LIVE_KEYS),
             needs_restart=tuple(key for key in changed if key.partition(".")[0] not in LIVE_KEYS),
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from edge.audit import AuditLog
+from edge.calibration_store import CalibrationStore
 from edge.camera.factory import kept_source_from_config, source_from_config
 from edge.capture_orders import capture_handler
 from edge.clerk import Clerk
@@ -54,15 +55,20 @@ _STATE_NAME = "edge-state"
 _KEEPER_FIRST_S = 5.0
 
 
-def check_rig(config: RigConfig) -> list[str]:
-    """What would keep this rig from starting, short of its camera and its broker; empty where all is well."""
+def check_rig(config: RigConfig, path: Path | None = None) -> list[str]:
+    """What would keep this rig from starting, short of its camera and its broker; empty where all is well.
+
+    `path` is the file of the configuration, beside which the rig's state lies if it says nothing else.
+    """
+    known = config.daemon.state_dir is not None or path is not None
+    store = CalibrationStore(state_dir_of(config, path) if known else None)
     mistakes = list(config.broker.tls.missing_files()) if config.broker.tls else []
     checks: tuple[Callable[[], object], ...] = (
         functools.partial(source_from_config, config.camera),
         config.broker.read_password,
         config.dashboard.read_token,
         *([functools.partial(read_tray, config.scene.tray)] if config.scene.tray is not None else []),
-        *(functools.partial(_check_recipe, config, name) for name in config.recipe_book().names),
+        *(functools.partial(_check_recipe, config, name, store) for name in config.recipe_book().names),
     )
     for check in checks:
         try:
@@ -86,9 +92,10 @@ def run_rig(
     notifier = Notifier()
     book, memory, news = config.recipe_book(), RecipeMemory(state_dir), BuildNews(notifier)
     remembered = memory.recall(book)
-    verified = verify_recipe(config, book.first if remembered is None else remembered.recipe)
+    store = CalibrationStore(state_dir)
+    verified = verify_recipe(config, book.first if remembered is None else remembered.recipe, store)
     session = new_session(state_dir)  # writes: not before it is known that there is something to run
-    loader = RecipeLoader(config, session)
+    loader = RecipeLoader(config, session, store)
     first = loader.load(verified, progress=news)
     outbox: Outbox | None = None
     try:
@@ -210,8 +217,8 @@ class BuildNews:
         self._notifier.status(f"building the engine of {step.onnx}: {step.fraction:.0%} ({step.phase})")
 
 
-def _check_recipe(config: RigConfig, name: str) -> None:
-    bundle = verify_recipe(config, name).bundle
+def _check_recipe(config: RigConfig, name: str, store: CalibrationStore) -> None:
+    bundle = verify_recipe(config, name, store).bundle
     if config.runtime.backend == "onnx":
         try_stages(bundle)
     check_backend(bundle, config.runtime)

@@ -22,7 +22,9 @@ _MODELS = 16
 
 _ONE_VERDICT_PER_PART = frozenset({TriggerKind.PART_PRESENT, TriggerKind.COMMAND, TriggerKind.GPIO})
 
-_Key = tuple[str, str | None, float]
+_JUDGED = frozenset({Outcome.PASS, Outcome.REVIEW, Outcome.FAIL})
+
+_Key = tuple[str, str | None, int | None, float]
 
 
 class ScoreWatch:
@@ -41,13 +43,18 @@ class ScoreWatch:
     def on_verdict(self, verdict: Verdict, good_scores: Sequence[float] | None) -> None:
         """Take in a verdict; `good_scores` are those that its calibration was found on, None if unknown.
 
-        What is neither pass nor fail says nothing of the scores, and is passed over.
+        What was not judged by its score says nothing of the scores, and is passed over.
         """
-        if self._config.enabled is False or verdict.outcome not in (Outcome.PASS, Outcome.FAIL):
+        if self._config.enabled is False or verdict.outcome not in _JUDGED:
             return
         if verdict.score is None or verdict.threshold is None:
             return
-        key = (verdict.model_sha256, verdict.calibration_id, verdict.threshold)
+        key = (
+            verdict.model_sha256,
+            verdict.calibration_id,
+            verdict.calibration_version,
+            verdict.threshold,
+        )
         with self._lock:
             stream = self._streams.get(key)
             if stream is None:

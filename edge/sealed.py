@@ -11,7 +11,15 @@ import yaml
 from edge.bundle_files import read_bounded
 from edge.errors import BundleCorrupt, FileChanged
 
-__all__ = ["MAX_SEALED_BYTES", "file_sha256", "plain_data", "read_sealed", "seal", "write_atomically"]
+__all__ = [
+    "MAX_SEALED_BYTES",
+    "file_sha256",
+    "plain_data",
+    "read_sealed",
+    "seal",
+    "unsealed",
+    "write_atomically",
+]
 
 MAX_SEALED_BYTES = 128 * 1024
 """Ten times what a manifest of many stages has; YAML is read slowly, and all of it is in memory."""
@@ -33,18 +41,25 @@ def read_sealed(path: Path) -> tuple[str, str]:
     Raises `BundleCorrupt` where the file is missing, `FileChanged` where it has no seal or differs from it
     in one byte, `FileTooLarge` where it holds more than `MAX_SEALED_BYTES`.
     """
-    raw = read_bounded(path, MAX_SEALED_BYTES)
+    return unsealed(read_bounded(path, MAX_SEALED_BYTES), path)
+
+
+def unsealed(raw: bytes, where: Path | str) -> tuple[str, str]:
+    """The text and sha256 (hex) of a sealed file's bytes; `where` they come from is for the message.
+
+    Raises `FileChanged` where they have no seal or differ from it, `BundleCorrupt` where they are no text.
+    """
     first, newline, body = raw.partition(b"\n")
     digest = hashlib.sha256(body).hexdigest()
     if not newline or first != f"{_PREFIX}{digest}".encode():
         raise FileChanged(
-            f"{path}: differs from the sha256 in its first line; it was edited by hand or damaged: "
+            f"{where}: differs from the sha256 in its first line; it was edited by hand or damaged: "
             "copy the bundle again, or export it anew"
         )
     try:
         return body.decode(), digest
     except UnicodeDecodeError as error:
-        raise BundleCorrupt(f"{path}: is not UTF-8 text ({error.reason})") from error
+        raise BundleCorrupt(f"{where}: is not UTF-8 text ({error.reason})") from error
 
 
 class _PlainLoader(yaml.SafeLoader):

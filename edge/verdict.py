@@ -32,6 +32,7 @@ class Provenance:
     threshold_provisional: bool | None
     job_id: str | None
     is_simulated: bool
+    calibration_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ def verdict_from_inspection(inspection: Inspection, circumstances: Circumstances
             "detail": inspection.detail,
             "score": inspection.score,
             "threshold": inspection.threshold,
+            "review_threshold": inspection.review_threshold,
             "regions": tuple(_region(region) for region in inspection.regions[:REGIONS_MAX]),
             "regions_total": len(inspection.regions),
         },
@@ -94,6 +96,7 @@ def error_verdict(
             "detail": detail,
             "score": None,
             "threshold": None,
+            "review_threshold": None,
             "regions": (),
             "regions_total": 0,
         },
@@ -127,6 +130,7 @@ def _verdict(
         ),
         threshold_provisional=provenance.threshold_provisional,
         calibration_id=provenance.calibration_id,
+        calibration_version=provenance.calibration_version,
         method=provenance.method,
         model_sha256=provenance.model_sha256,
         camera_serial=circumstances.camera_serial,
@@ -143,7 +147,7 @@ def _verdict(
 
 
 def _finite(inspection: Inspection) -> Inspection:
-    numbers = [inspection.score, inspection.threshold]
+    numbers = [inspection.score, inspection.threshold, inspection.review_threshold]
     for region in inspection.regions:
         numbers += [region.area_mm2, region.peak, *region.centroid_px]
     bad = [number for number in numbers if number is not None and not math.isfinite(number)]

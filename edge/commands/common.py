@@ -25,6 +25,7 @@ INTERRUPTED = 130
 OUTCOME_STYLES = {
     Outcome.PASS: "green",
     Outcome.FAIL: "bold red",
+    Outcome.REVIEW: "bold yellow",
     Outcome.NO_DECISION: "yellow",
     Outcome.ERROR: "bold magenta",
 }

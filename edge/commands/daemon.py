@@ -72,7 +72,7 @@ def _check(path: Path, as_json: bool) -> None:
     except ConfigError as error:
         mistakes = str(error).splitlines()
     if loaded is not None:
-        mistakes = [f"{path}: {mistake}" for mistake in check_rig(loaded)]
+        mistakes = [f"{path}: {mistake}" for mistake in check_rig(loaded, path)]
     if as_json:
         sys.stdout.write(json.dumps({"ok": not mistakes, "mistakes": mistakes}, ensure_ascii=False) + "\n")
     else:

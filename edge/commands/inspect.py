@@ -38,6 +38,7 @@ __all__ = ["app", "main"]
 
 PART_FAILED = 20
 PART_UNDECIDED = 21
+PART_TO_REVIEW = 25
 
 _RECORDINGS = (".db3", ".bag")
 
@@ -99,8 +100,8 @@ def inspect(
     **Example:** `edge-inspect bundles/plate recordings/monday.db3 --out monday`
 
     **Exit codes:** 0 all parts passed, 20 a part failed, 21 a part got no decision or an error (also where
-    others failed: nobody has judged that part yet), 2 wrong command line, 3 an option, 4 the source,
-    5 bundle, 6 a stage can't run, 11 calibration.
+    others failed: nobody has judged that part yet), 25 a part is to be reviewed, 2 wrong command line,
+    3 an option, 4 the source, 5 bundle, 6 a stage can't run, 11 calibration.
     """
     reports: list[PartReport] = []
     with ended_by_errors():
@@ -230,11 +231,13 @@ def _number(value: float | None) -> str:
 
 
 def _exit_code(outcomes: Iterable[Outcome]) -> int:
-    """0, 20 or 21; a part that nobody has judged is worse than one that is known to be bad."""
+    """0, 20, 21 or 25; a part that nobody has judged is worse than one that is known to be bad."""
     found = set(outcomes)
     if found & {Outcome.NO_DECISION, Outcome.ERROR}:
         return PART_UNDECIDED
-    return PART_FAILED if Outcome.FAIL in found else 0
+    if Outcome.FAIL in found:
+        return PART_FAILED
+    return PART_TO_REVIEW if Outcome.REVIEW in found else 0
 
 
 def main() -> None:

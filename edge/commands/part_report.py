@@ -38,6 +38,7 @@ class PartReport(BaseModel):
     score: float | None
     threshold: float | None
     threshold_provisional: bool | None
+    review_threshold: float | None
     regions: tuple[Region, ...]
     window_px: tuple[int, int, int, int] | None
     preprocess_ms: float
@@ -60,6 +61,7 @@ class PartReport(BaseModel):
             score=inspection.score,
             threshold=inspection.threshold,
             threshold_provisional=provisional,
+            review_threshold=inspection.review_threshold,
             regions=inspection.regions,
             window_px=inspection.window_px,
             preprocess_ms=durations.preprocess_ms,

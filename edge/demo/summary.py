@@ -88,7 +88,9 @@ def count(results: Sequence[PartResult]) -> Counts:
             for kind in kinds
             for of_kind in [[r for r in results if r.defect == kind]]
         },
-        undecided=sum(r.verdict.outcome in {Outcome.NO_DECISION, Outcome.ERROR} for r in results),
+        undecided=sum(
+            r.verdict.outcome in {Outcome.REVIEW, Outcome.NO_DECISION, Outcome.ERROR} for r in results
+        ),
     )
 
 

@@ -60,7 +60,10 @@ def _of_outbox(health: Health) -> str | None:
 
 VERDICT: tuple[Read[Verdict], ...] = (
     _read(
-        "Inspection/Outcome", STRING, "`pass`, `fail`, `no_decision` or `error`", lambda v: v.outcome.value
+        "Inspection/Outcome",
+        STRING,
+        "`pass`, `fail`, `review`, `no_decision` or `error`",
+        lambda v: v.outcome.value,
     ),
     _read(
         "Inspection/Pass",
@@ -116,6 +119,7 @@ VERDICT: tuple[Read[Verdict], ...] = (
 HEALTH: tuple[Read[Health], ...] = (
     _read("Counts/Passed", INT, "since the daemon's start", lambda h: h.inspections.passed),
     _read("Counts/Failed", INT, "since the daemon's start", lambda h: h.inspections.failed),
+    _read("Counts/Review", INT, "since the daemon's start", lambda h: h.inspections.review),
     _read("Counts/No Decision", INT, "since the daemon's start", lambda h: h.inspections.no_decision),
     _read("Counts/Error", INT, "since the daemon's start", lambda h: h.inspections.error),
     _read(

@@ -278,6 +278,11 @@ class CaptureWorker(Worker):
         while self._next_models:
             model, changed = self._next_models.popleft()
             before = self.model
+            if model.trigger is before.trigger:  # another calibration of the same model: nothing else changes
+                self.model = model
+                self._retiring.append(before)
+                changed.set_result(None)
+                continue
             if isinstance(before.trigger, EventTrigger):
                 before.trigger.close()
                 self._take(before.trigger)

@@ -38,7 +38,7 @@ from edge.messages import StepTimes
 from edge.mqtt import MqttPublisher
 from edge.outbox import Outbox
 from edge.preprocessing import preprocess
-from edge.recipe_loading import RecipeLoader, verify_recipe
+from edge.recipe_loading import RecipeLoader
 from edge.runtime.onnx import OnnxRunner
 from edge.runtime.runner import Array, Runner
 from edge.systemd import Notifier
@@ -196,7 +196,8 @@ def _running(
             }
         )
         session = new_session(None)
-        model = RecipeLoader(config, session).load(verify_recipe(config, "main")).model
+        loader = RecipeLoader(config, session)
+        model = loader.load(loader.verify("main")).model
         inspector = model.inspector if runner is None else Inspector(runner.bundle, runner)
         judged, ready = _Judged(inspector), _Ready("")
         daemon = Daemon(

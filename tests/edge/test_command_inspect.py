@@ -14,6 +14,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from edge.bundle import load_bundle
+from edge.calibration_file import write_calibration
 from edge.camera.config import SimulatedCamera
 from edge.camera.factory import source_from_config
 from edge.commands.inspect import app
@@ -58,6 +59,21 @@ class TestOutcomes:
         result = run(between, lot, "--json")
         assert result.exit_code == 20
         assert sorted(str(line["outcome"]) for line in lines(result)) == ["fail"] + ["pass"] * (PARTS - 1)
+
+    def test_one_that_a_person_is_to_look_at_ends_with_25(
+        self, bundle: Path, lot: Path, tmp_path: Path
+    ) -> None:
+        scores = sorted(float(str(line["score"])) for line in lines(run(bundle, lot, "--json")))
+        made = make_tiny_bundle(tmp_path / "b", threshold=2 * scores[-1])
+        calibration = load_bundle(made).calibration
+        assert calibration is not None
+        review = (scores[-2] + scores[-1]) / 2
+        write_calibration(made, calibration.model_copy(update={"review_threshold": review}))
+        result = run(made, lot, "--json")
+        assert result.exit_code == 25
+        assert sorted(str(line["outcome"]) for line in lines(result)) == ["pass"] * (PARTS - 1) + ["review"]
+        assert {line["review_threshold"] for line in lines(result)} == {review}
+        assert f"{PARTS} parts: {PARTS - 1} pass, 1 review" in run(made, lot).stdout
 
     def test_no_threshold_is_no_decision_and_ends_with_21(self, lot: Path, tmp_path: Path) -> None:
         result = run(make_tiny_bundle(tmp_path / "b", threshold=None), lot, "--json")

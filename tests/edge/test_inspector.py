@@ -17,6 +17,7 @@ from edge.calibration import Calibration
 from edge.errors import GpuLost
 from edge.frame import Frame
 from edge.framing import FramingConfig, View
+from edge.heatmap import overlay_image
 from edge.inspection import Inspection, Outcome
 from edge.inspector import Inspector, regions_above
 from edge.preprocessing import Preprocessing, preprocess
@@ -83,14 +84,14 @@ def middle_of_part(frame: Frame) -> tuple[int, int]:
 def check(inspection: Inspection, frame: Frame) -> None:
     """What holds of every inspection."""
     assert inspection.frame is frame
-    judged = inspection.outcome in (Outcome.PASS, Outcome.FAIL)
+    judged = inspection.outcome in (Outcome.PASS, Outcome.REVIEW, Outcome.FAIL)
     assert (inspection.reason is None) == judged == (inspection.detail is None)
     if inspection.reason != "below_min_area":
         assert (inspection.score is None) == (inspection.anomaly_map is None)
     assert inspection.score is None or math.isfinite(inspection.score)
     if inspection.score is not None and inspection.threshold is not None:
         assert (inspection.outcome is Outcome.FAIL) == (inspection.score > inspection.threshold)
-    assert bool(inspection.regions) == (inspection.outcome is Outcome.FAIL)
+    assert bool(inspection.regions) == (inspection.outcome in (Outcome.REVIEW, Outcome.FAIL))
     peaks = [region.peak for region in inspection.regions]
     assert peaks == sorted(peaks, reverse=True)
     if inspection.anomaly_map is not None:
@@ -194,6 +195,27 @@ def test_region_rules_decide_and_what_they_leave_out_is_no_region(tmp_path: Path
     scores = [said[name].score or 0.0 for name in ("none", "small", "large", "ignored")]
     assert scores == sorted(scores, reverse=True)
     assert scores[-1] == 0.0 < scores[-2]
+
+
+def test_what_is_near_the_threshold_is_for_a_person_to_look_at(tmp_path: Path, clean_score: float) -> None:
+    x, y = middle_of_part(frame_of(0))
+    frame = stained(frame_of(0), (x, y, 5, (255, 0, 0)))
+    inspector(tmp_path / "b", threshold=1.2 * clean_score)
+    bundle = load_bundle(tmp_path / "b")
+    assert bundle.calibration is not None
+    said = {}
+    for threshold, review in ((1e3, 1.2 * clean_score), (1e3, 1e2), (1.2 * clean_score, clean_score)):
+        near = bundle.calibration.model_copy(update={"threshold": threshold, "review_threshold": review})
+        result = Inspector(replace(bundle, calibration=near), runner_for(bundle)).inspect(frame)
+        assert (result.threshold, result.review_threshold) == (threshold, review)
+        check(result, frame)
+        said[threshold, review] = result
+    assert [one.outcome for one in said.values()] == [Outcome.REVIEW, Outcome.PASS, Outcome.FAIL]
+    near = said[1e3, 1.2 * clean_score]
+    assert all(1.2 * clean_score < region.peak < 1e3 for region in near.regions)
+    picture = overlay_image(near)
+    assert (picture == (255, 190, 0)).all(axis=2).any()
+    assert not (overlay_image(said[1.2 * clean_score, clean_score]) == (255, 190, 0)).all(axis=2).any()
 
 
 def test_of_two_stains_the_worse_comes_first(calibrated: Inspector) -> None:

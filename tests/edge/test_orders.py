@@ -448,5 +448,6 @@ def test_every_command_is_known() -> None:
     named = [kind.command for kind in ORDERS]
     assert len(set(named)) == len(named)
     assert {"trigger", "recipe", "reload", "replay", "capture", "label"} <= set(named)
+    assert {"threshold", "calibration", "rollback"} <= set(named)
     assert [kind.command for kind in ORDERS if not kind.changes] == ["trigger"]
     assert {kind.command for kind in ORDERS if not kind.decides} == {"trigger", "replay", "capture", "label"}

@@ -20,15 +20,20 @@ from onnx import TensorProto, helper
 
 from edge.bundle import MANIFEST_FILE, load_bundle
 from edge.calibration import Calibration
-from edge.calibration_file import write_calibration
+from edge.calibration_file import calibration_text, write_calibration
+from edge.calibration_store import CalibrationStore
 from edge.clock import Session
 from edge.config import load_rig_config
 from edge.errors import ConfigError, EdgeError, TriggerError
 from edge.order_messages import RecipeState
+from edge.recalibration import Recalibration, by_hand, found_elsewhere
 from edge.recipe_loading import LoadedRecipe, RecipeLoader
 from edge.recipe_memory import RecipeMemory
 from edge.recipes import RecipeKeeper, Settled
+from edge.region_rules import RegionRules
 from edge.reloading import reloading
+from edge.runtime.onnx import OnnxRunner
+from edge.scoring import ScoreSpec
 from edge.sealed import file_sha256, read_sealed, seal
 from edge.signature import PublicKey
 from edge.signing import sign_bundle
@@ -77,7 +82,8 @@ class Rig:
 
     @contextmanager
     def keeping(self) -> Iterator[RecipeKeeper]:
-        loader = RecipeLoader(load_rig_config(self.yaml), SESSION)
+        store = CalibrationStore(self.folder / "state")
+        loader = RecipeLoader(load_rig_config(self.yaml), SESSION, store)
         memory = RecipeMemory(self.folder / "state")
         remembered = memory.recall(loader.book)
         name = loader.book.first if remembered is None else remembered.recipe
@@ -220,7 +226,7 @@ def _crashing_graph(rig: Rig) -> None:
         (_wrong_hash, "FileChanged"),
         (_wrong_manifest, "FileChanged"),
         (_uncalibrated, "RecipeUnfit"),
-        (_calibration_of_another, "CalibrationError"),
+        (_calibration_of_another, "CalibrationForeign"),
         (_broken_onnx, "RunnerError"),
         (_other_graph, "RecipeUnfit"),
         (_crashing_graph, "RunnerError"),
@@ -329,6 +335,97 @@ def test_a_later_wish_overtakes_an_earlier_one(rig: Rig, monkeypatch: pytest.Mon
         assert type(first.result(TIMEOUT_S).error).__name__ == "RecipeOvertaken"
         assert second.result(TIMEOUT_S).note == "already_running"
         assert len(rig.models) == 1
+
+
+def changed_to(threshold: float, before: LoadedRecipe) -> Recalibration:
+    bundle = before.verified.bundle
+    assert bundle.calibration is not None
+    change = by_hand(threshold, None, note=None, who="test", now=MONDAY)
+    return Recalibration(bundle.model_sha256, bundle.calibration.version, change)
+
+
+def recalibrated(keeper: RecipeKeeper, wanted: Recalibration) -> Settled:
+    return settled(lambda done: keeper.recalibrate(wanted, done))
+
+
+class TestRecalibration:
+    def test_it_keeps_engine_and_trigger_and_frees_them_once(
+        self, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        closed: list[object] = []
+        close = OnnxRunner.close
+        monkeypatch.setattr(OnnxRunner, "close", lambda self: closed.append(self) or close(self))
+        with rig.keeping() as keeper:
+            first = keeper.running
+            since = keeper.state().running.since
+            rig.now += timedelta(hours=1)
+            for number in (2, 3):
+                before = keeper.running
+                made = recalibrated(keeper, changed_to(float(number), before))
+                assert made == Settled("plate", calibration_version=number)
+                after = keeper.running
+                assert after.model.trigger is before.model.trigger is first.model.trigger
+                assert after.shared is first.shared
+                assert (before.closed.is_set(), after.closed.is_set(), closed) == (True, False, [])
+                assert after.model.provenance.calibration_version == number
+            assert (rig.states[-1].running.threshold, rig.states[-1].running.since) == (3.0, since)
+            assert switched(keeper, "plate").note == "already_running"
+            assert switched(keeper, "gland") == Settled("gland")
+            assert closed == [first.shared.runner]
+            assert switched(keeper, "plate") == Settled("plate")
+            assert keeper.state().running.calibration_version == 3
+
+    def test_good_scores_are_those_of_the_calibration_that_is_applied(self, rig: Rig) -> None:
+        with rig.keeping() as keeper:
+            before = keeper.running.verified.bundle.calibration
+            assert before is not None
+            found = before.model_copy(update={"good_scores": (1.0, 2.0), "good_parts": 2})
+            wanted = Recalibration(before.model_sha256, 1, found_elsewhere(calibration_text(found)))
+            assert recalibrated(keeper, wanted).error is None
+            assert keeper.running.model.good_scores == (1.0, 2.0)
+            assert recalibrated(keeper, changed_to(0.5, keeper.running)) == Settled(
+                "plate", calibration_version=3
+            )
+            assert keeper.running.model.good_scores == (1.0, 2.0)
+
+    def test_what_was_asked_of_another_model_is_refused(self, rig: Rig) -> None:
+        with rig.keeping() as keeper:
+            wanted = changed_to(9.0, keeper.running)
+            assert switched(keeper, "gland") == Settled("gland")
+            refused = recalibrated(keeper, wanted)
+            assert type(refused.error).__name__ == "RecipeOvertaken"
+            assert refused.calibration_version == 1
+
+    def test_rules_that_do_not_go_with_the_score_are_refused(self, rig: Rig) -> None:
+        make_tiny_bundle(rig.folder / "plate2", product="plate", score=ScoreSpec(kind="mean"))
+        rig.write(recipes={"plate": {"bundle": "plate2"}})
+        with rig.keeping() as keeper:
+            before = keeper.running.verified.bundle.calibration
+            assert before is not None
+            ruled = before.model_copy(update={"region_rules": RegionRules(min_area_mm2=3.0)})
+            wanted = Recalibration(before.model_sha256, 1, found_elsewhere(calibration_text(ruled)))
+            refused = recalibrated(keeper, wanted)
+            assert "this model's is mean" in str(refused.error)
+            assert not (rig.folder / "state" / "calibrations").exists()
+
+    def test_that_of_the_state_comes_before_the_recipe_s_and_the_recipe_s_before_the_bundle_s(
+        self, rig: Rig
+    ) -> None:
+        store, own = CalibrationStore(rig.folder / "state"), rig.folder / "own"
+        own.mkdir()
+        bundled = load_bundle(rig.folder / "plate").calibration
+        assert bundled is not None
+        write_calibration(own, bundled.model_copy(update={"threshold": 2.0}))
+        rig.write(recipes={"plate": {"bundle": "plate", "calibration": "own"}})
+        thresholds = []
+        for stored in (None, bundled.model_copy(update={"threshold": 3.0, "version": 2})):
+            if stored is not None:
+                store.add(stored)
+            loader = RecipeLoader(load_rig_config(rig.yaml), SESSION, store)
+            calibration = loader.verify("plate").bundle.calibration
+            assert calibration is not None
+            thresholds.append(calibration.threshold)
+        assert thresholds == [2.0, 3.0]
 
 
 class TestThreshold:

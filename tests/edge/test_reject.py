@@ -57,18 +57,24 @@ class Recorder:
 
 
 class TestRejector:
-    @pytest.mark.parametrize("no_decision", [True, False])
+    @pytest.mark.parametrize("wish", [True, False])
     @pytest.mark.parametrize("outcome", list(Outcome))
-    def test_what_is_rejected(self, outcome: Outcome, no_decision: bool) -> None:
+    def test_what_is_rejected(self, outcome: Outcome, wish: bool) -> None:
         output = Recorder()
-        rejector = Rejector("test", output, no_decision=no_decision)
+        rejector = Rejector(
+            "test",
+            output,
+            no_decision=wish if outcome is Outcome.NO_DECISION else not wish,
+            review=wish if outcome is Outcome.REVIEW else not wish,
+        )
         rejector.open()
         rejector.ready()
         wanted = {
             Outcome.PASS: False,
             Outcome.FAIL: True,
             Outcome.ERROR: True,
-            Outcome.NO_DECISION: no_decision,
+            Outcome.NO_DECISION: wish,
+            Outcome.REVIEW: wish,
         }[outcome]
         assert rejector.on_verdict(verdict_of(outcome)) is wanted
         assert output.told == ["open", "ready"] + [f"reject {outcome.value}"] * wanted

@@ -177,6 +177,14 @@ def test_what_is_neither_pass_nor_fail_says_nothing_of_the_scores() -> None:
     assert watch.health() is None
 
 
+def test_what_a_person_is_to_look_at_was_judged_by_its_score() -> None:
+    watch = ScoreWatch(ScoreWatchConfig())
+    watch.on_verdict(verdict(0.9 * THRESHOLD, outcome=Outcome.REVIEW), SET_UP)
+    health = watch.health()
+    assert health is not None
+    assert health.tested == 1
+
+
 def test_the_same_verdicts_always_say_the_same() -> None:
     stream = [round(score) for score in scores(300, seed=8)]  # full of ties
     assert watched(stream) == watched(stream)
