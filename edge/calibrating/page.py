@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from edge.calibrating.drawing import draw, draw_need
 from edge.calibrating.fitting import Fit
@@ -29,7 +28,7 @@ class _Card:
     verdict: str
     right: bool
     score: float
-    picture: Markup | None
+    picture: str | None
 
 
 def closest(fit: Fit) -> tuple[tuple[ScoredPart, ...], tuple[ScoredPart, ...]]:
@@ -102,5 +101,5 @@ def _verdict(score: float, fit: Fit) -> str:
     return "review" if fit.review_threshold is not None and score > fit.review_threshold else "pass"
 
 
-def _data_uri(jpeg: bytes) -> Markup:
-    return Markup(f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}")
+def _data_uri(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
