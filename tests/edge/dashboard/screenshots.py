@@ -81,7 +81,7 @@ def until(rig: RigWithPage, page: Page, outcome: str) -> None:
 
 def shoot(page: Page, path: Path, *, full_page: bool = False) -> None:
     page.wait_for_timeout(500)
-    page.screenshot(path=path, type="jpeg", quality=74, full_page=full_page)
+    page.screenshot(path=path, type="jpeg", quality=64 if full_page else 74, full_page=full_page)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,20 @@ def until(rig: RigWithPage, page: Page, outcome: str) -> str:
     raise AssertionError(f"no part of forty gave {outcome}")
 
 
+def version(page: Page) -> int:
+    """Of the calibration in force, as the rig said it to the page's own stream."""
+    said: int | None = page.evaluate(
+        """() => new Promise(resolve => {
+          const events = new EventSource("/events");
+          events.addEventListener("recipe", event => {
+            events.close();
+            resolve(JSON.parse(event.data).running.calibration_version);
+          });
+        })"""
+    )
+    return said or 0
+
+
 def at_peace(found: Opened, rig: RigWithPage) -> None:
     """Nothing was complained of, and nothing was asked of anybody else."""
     assert found.complaints == []
@@ -150,6 +164,47 @@ def test_nothing_changes_before_the_person_has_been_asked(rig: RigWithPage) -> N
         expect(page.locator("#ask")).not_to_be_visible()
         assert float(str(handle.get_attribute("aria-valuenow"))) == before
         assert page.evaluate("document.activeElement.classList.contains('handle')")
+        at_peace(found, rig)
+
+
+def test_the_line_is_dragged_and_the_rigs_answer_is_shown(rig: RigWithPage) -> None:
+    with opened(rig.url) as found:
+        page = found.page
+        until(rig, page, "pass")
+        knob = page.locator("#chart .handle .knob")
+        page.locator("#trend-hint").scroll_into_view_if_needed()
+        box = knob.bounding_box()
+        assert box is not None
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x, y - 30, steps=5)
+        page.mouse.up()
+        expect(page.locator("#ask")).to_be_visible()
+        before = float(page.locator("#ask-before").inner_text())
+        after = float(page.locator("#ask-after").input_value())
+        assert after > before
+        page.locator("#ask-send").click()
+        expect(page.locator("#ask-answer")).to_contain_text("Done")
+        page.locator("#ask-send").click()
+        expect(page.locator("#ask")).not_to_be_visible()
+        handle = page.locator("#chart .handle")
+        expect(handle).to_have_attribute("aria-valuenow", str(after))
+        shown(page, rig.inspect())
+        expect(page.locator("#fact-threshold")).to_contain_text(f"{after:.3f}")
+        # Somebody else is quicker: what this page saw is not in force any more.
+        handle.focus()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        expect(page.locator("#ask")).to_be_visible()
+        answer = rig.command(command="threshold", threshold=before, expected_version=version(page) + 1)
+        assert answer["reason"] == "version_mismatch", answer
+        answer = rig.command(command="threshold", threshold=before, expected_version=version(page))
+        assert answer["status"] == "done", answer
+        page.locator("#ask-send").click()
+        expect(page.locator("#ask-answer")).to_contain_text("Refused: version mismatch")
+        page.locator("#ask-cancel").click()
+        expect(handle).to_have_attribute("aria-valuenow", str(before))
         at_peace(found, rig)
 
 
