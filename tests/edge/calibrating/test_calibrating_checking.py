@@ -16,6 +16,7 @@ from edge.calibration_file import write_calibration
 from edge.clock import utc_now
 from edge.commands.calibrate import app
 from edge.errors import CalibrationError
+from edge.inspection import Outcome
 from edge.outbox import Outbox
 from edge.outbox_config import OutboxConfig
 from edge.outbox_labels import PartLabel
@@ -82,6 +83,15 @@ def test_a_passed_part_that_was_found_bad_is_no_good_part(outbox: Outbox, tmp_pa
     outbox.label(PartLabel(verdict.result_id, "ben", "good", None, utc_now()))  # ben looked again
     with Ledger(tmp_path / "outbox") as ledger:
         assert check_promise(ledger, PROMISED, 0.01).good == 1
+
+
+def test_a_part_for_a_person_to_look_at_is_not_rejected_by_the_threshold(
+    outbox: Outbox, tmp_path: Path
+) -> None:
+    outbox.commit(sample_verdict(0).model_copy(update={"outcome": Outcome.REVIEW}))
+    with Ledger(tmp_path / "outbox") as ledger:
+        found = check_promise(ledger, PROMISED, 0.01)
+    assert (found.good, found.rejected, found.unlabelled) == (1, 0, 0)
 
 
 def test_verdicts_by_another_threshold_do_not_count(outbox: Outbox, tmp_path: Path) -> None:
