@@ -71,7 +71,7 @@ class BrokerConnection:
     `will` is what the broker says when we vanish, asked for anew for each connection if it can be called;
     `births(reconnected)` gives what is said first on each connection; `on_delivery` is called for each
     message at its end, `on_forgotten` where the broker knows nothing of a connection before this one,
-    `on_returned` where it does and the one before was lost; all from this connection's thread. With an
+    `on_returned` where it does, be that one of an earlier process; all from this connection's thread. With an
     `inbox` it also hears. With `on_lost`, which is told when a connection or an attempt has failed, messages
     belong to one connection: none is sent by the next.
     """
@@ -274,7 +274,7 @@ class BrokerConnection:
         _log.info("connected to %s with MQTT %s as %s", self._where(), self._protocol, self._client_id)
         if not self._remembered:
             self._on_forgotten()
-        elif self._status.connects > 1:
+        else:
             self._on_returned()
         self._remembered = False
         if self._on_lost is not None:

@@ -15,8 +15,8 @@ class OutboxConfig(BaseModel):
     is the most that pictures take (0 keeps none); they also go while less than `keep_free_mb` is free on
     that disk. `ballast_mb` is a file that is given up when the disk is full, so that verdicts can still be
     written. After a broker lost what it had, what it acknowledged in the last `requeue_s` is sent again;
-    after any other loss of the connection, that of its last `unsaved_s`: a broker that was killed comes back
-    without what it acknowledged and had not saved yet.
+    at any other new connection, the first of a start too, that of its last `unsaved_s`: a broker that was
+    killed comes back without what it acknowledged and had not saved yet.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

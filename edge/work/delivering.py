@@ -39,7 +39,7 @@ class _Forgotten:
 
 
 class _Returned:
-    """The connection was lost and is back.
+    """There is a new connection, be it the first of a process: the last one may have died with the broker.
 
     mosquitto acknowledges first and saves later, with `autosave_on_changes`, too: killed in between, it comes
     back with its sessions and without those messages.
