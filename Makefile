@@ -9,7 +9,7 @@ BASE := $(VENV)/.installed-base
 DEV  := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak demo-bundle schemas freeze protobuf clean mosquitto chromium compiler tensorrt nspawn
+.PHONY: help demo test check bench soak chaos demo-bundle schemas freeze protobuf clean mosquitto chromium compiler tensorrt nspawn
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench: $(DEV) ## measure the model, the runner, an inspection's steps, the daemo
 
 soak: $(DEV) mosquitto ## inspect 20,000 times, and see whether anything grows (docs/endurance.md)
 	$(BIN)/python -m tests.endurance.soak --out docs/images/soak.svg
+
+chaos: $(DEV) mosquitto ## 30 kills, 10 of the broker, 20 cuts, a full disk: is each verdict there once (docs/endurance.md)
+	$(BIN)/python -m tests.endurance.chaos
 
 demo-bundle: $(DEV) ## train and export the bundle of the demo anew; RUN=folder keeps the run
 	SOURCE_DATE_EPOCH=1767225600 $(BIN)/python -m export.demo_bundle $(if $(RUN),--run $(RUN))

@@ -66,6 +66,9 @@ def test_the_command_gives_every_figure(result: Result) -> None:
     assert len(figures) >= 20
     for median, low, high in figures:
         assert 0 < low <= median <= high
+    sent = result.publishing
+    assert set(sent.payload_bytes) == {"verdict", "heatmap", "image/rgb", "map"}
+    assert sent.wire_bytes_per_part > sum(sent.payload_bytes.values()) + sent.payload_bytes["verdict"]
     memory = result.memory
     daemon = result.daemon
     assert daemon.triggers == 4
@@ -95,8 +98,9 @@ def test_its_keys_are_documented(result: Result) -> None:
 
 
 def test_the_tables_say_what_was_found(result: Result) -> None:
-    ratios, times, triggers, memory = tables(result)
-    assert ratios.row_count == 5 * len(result.bundles) + 3
+    ratios, times, triggers, sent, memory = tables(result)
+    assert ratios.row_count == 5 * len(result.bundles) + 7
+    assert sent.row_count == 5
     assert times.row_count > 10
     assert triggers.row_count == (5 if result.page is None else 7)
     assert memory.row_count == 4

@@ -23,6 +23,7 @@ from tests.bench.graphs import bare_bound, bare_chain, bare_fused, bare_stage
 from tests.bench.inspecting import inspection_works, step_works
 from tests.bench.memory import memory_of
 from tests.bench.page import page_times
+from tests.bench.publishing import publishing_times
 from tests.bench.result import BARS, BundleTimes, InspectionTimes, Machine, Result
 from tests.bench.timing import in_turn, median_of, ratio_of
 
@@ -60,6 +61,9 @@ def measure(
             found[label] = _bundle_times(one, frames, folder / f"{label}-int8", rounds, burst)
     progress("steps of an inspection")
     inspection = _inspection_times(bundle, frames[0], rounds, burst)
+    progress("a verdict and its pictures over MQTT")
+    with OnnxRunner(bundle) as runner:
+        publishing = publishing_times(bundle, runner, frames[0], rounds=rounds)
     progress(f"the daemon, running freely and by {triggers} triggers")
     daemon = daemon_times(path, rounds=rounds, cycles=_CYCLES, triggers=triggers)
     progress("the page in a browser")
@@ -72,6 +76,7 @@ def measure(
         bars=dict(BARS),
         bundles=found,
         inspection=inspection,
+        publishing=publishing,
         daemon=daemon,
         page=page,
         memory=memory_of(path, inspections),

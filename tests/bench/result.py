@@ -11,6 +11,7 @@ from edge.messages import StepTimes
 from tests.bench.daemon import DaemonTimes
 from tests.bench.memory import Memory
 from tests.bench.page import PageTimes
+from tests.bench.publishing import PublishingTimes
 from tests.bench.timing import Interval
 
 __all__ = ["BARS", "BundleTimes", "InspectionTimes", "Machine", "Result", "tables"]
@@ -73,6 +74,7 @@ class Result(_Found):
     bars: dict[str, float]
     bundles: dict[str, BundleTimes]
     inspection: InspectionTimes
+    publishing: PublishingTimes
     daemon: DaemonTimes
     page: PageTimes | None
     memory: Memory
@@ -109,6 +111,9 @@ def tables(result: Result) -> list[Table]:
             f"daemon: {_words(name)}", *_cells(interval, 3), _judged(interval, result.bars.get(name))
         )
     times.add_row("daemon: cpu cycle", *_cells(daemon.cpu_cycle_ms, 2))
+    for name in ("encoding", "verdict", "sending", "telling"):
+        interval = getattr(result.publishing, f"{name}_to_inspection")
+        ratios.add_row(f"processor time: {name} ÷ inspection", *_cells(interval, 3), "")
     inspection = result.inspection
     for name in ("inspection_ms", "preprocessing_ms", "model_ms", "heatmap_ms", "overlay_ms"):
         times.add_row(_words(name), *_cells(getattr(inspection, name), 2))
@@ -131,7 +136,16 @@ def tables(result: Result) -> list[Table]:
         ("highest", result.memory.peak_mb),
     ):
         memory.add_row(label, f"{value:.0f}")
-    return [ratios, times, triggers, memory]
+    return [ratios, times, triggers, _sent(result.publishing), memory]
+
+
+def _sent(publishing: PublishingTimes) -> Table:
+    sent = Table("over MQTT", title="one part and its default pictures")
+    sent.add_column("bytes", justify="right")
+    for name, size in publishing.payload_bytes.items():
+        sent.add_row(name, str(size))
+    sent.add_row("all of it, on the wire", str(publishing.wire_bytes_per_part))
+    return sent
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -1,8 +1,8 @@
-"""`python -m tests.endurance.rig_process RIG.YAML [SWITCHES]`: `edge-daemon` with a camera made of software.
+"""`python -m tests.endurance.rig_process RIG.YAML [SWITCHES [DOOR]]`: `edge-daemon`, its camera of software.
 
 Everything is the daemon's own but the camera below librealsense, and what the switches in the folder
 `SWITCHES` say is wrong: `camera` (see `small_camera`, and `unplugged`, `torn`), `model` (`raises`, `nan`,
-`hangs`, `freezes`).
+`hangs`, `freezes`). With `DOOR` it can also be triggered there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ctypes
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ import numpy as np
 from edge.camera import factory
 from edge.camera.config import LiveCamera
 from edge.camera.source import FrameSource
-from edge.commands.daemon import main
+from edge.commands import daemon as command
 from edge.frame import Frame
+from edge.rig import run_rig
 from edge.runtime.onnx import OnnxRunner
 from edge.runtime.runner import Array
 from edge.testing import Fault, FaultyCamera
+from tests.endurance.door import Door
 from tests.endurance.small_camera import SmallCamera, Switch
 
 __all__ = ["CAMERA", "MODEL"]
@@ -74,7 +77,7 @@ def _faulty_run(switch: Switch) -> None:
     OnnxRunner._run = run  # type: ignore[method-assign]  # the fault that is tested
 
 
-def _main(rig: str, switches: str | None = None) -> None:
+def _main(rig: str, switches: str | None = None, door: str | None = None) -> None:
     folder = None if switches is None else Path(switches)
     camera = Switch(None if folder is None else folder / CAMERA)
 
@@ -85,8 +88,10 @@ def _main(rig: str, switches: str | None = None) -> None:
     factory.RealSenseSource = source  # type: ignore[misc,assignment]  # no D405 is plugged in here
     if folder is not None:
         _faulty_run(Switch(folder / MODEL))
+    if door is not None:
+        command.run_rig = partial(run_rig, on_ready=Door(Path(door)).open)  # type: ignore[assignment]
     sys.argv = ["edge-daemon", rig]
-    main()
+    command.main()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -42,6 +42,7 @@ class Supervisor:
         self._ready = False
         self._heard_s = 0.0
         self._wanted = True
+        self._before_next: Callable[[], None] | None = None
         self._address = log.with_name("notify")
         self._thread = threading.Thread(target=self._look_after, name="supervisor")
 
@@ -73,10 +74,20 @@ class Supervisor:
             if not self._changed.wait_for(lambda: len(self.ends) >= number, timeout_s):
                 raise TimeoutError(f"{len(self.ends)} of {number} ends within {timeout_s:g} s\n{self.tail()}")
 
-    def kill(self, *, again: bool = True) -> None:
-        """SIGKILL whatever runs, and wait until it is gone; without `again` nothing is started any more."""
+    @property
+    def pid(self) -> int | None:
+        """Of the process that runs now; None between two."""
+        process = self._process
+        return None if process is None else process.pid
+
+    def kill(self, *, again: bool = True, before_next: Callable[[], None] | None = None) -> None:
+        """SIGKILL whatever runs, and wait until it is gone; without `again` nothing is started any more.
+
+        `before_next` is done before the next one starts, on the supervisor's thread.
+        """
         with self._changed:
             self._wanted = self._wanted and again
+            self._before_next = before_next
             process, number = self._process, len(self.ends)
             if process is None:
                 return
@@ -109,6 +120,10 @@ class Supervisor:
             "NOTIFY_SOCKET": str(self._address),
             "WATCHDOG_USEC": str(round(self._watchdog_s * 1e6)),
         }
+        with self._changed:
+            do, self._before_next = self._before_next, None
+        if do is not None:
+            do()
         with self._log.open("ab") as log, self._changed:
             if not self._wanted:
                 return
