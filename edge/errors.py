@@ -65,6 +65,8 @@
     │   ├── RecipeUnfit                      its model computes something else here, or decides nothing
     │   └── RecipeOvertaken                  somebody asked for another one meanwhile
     ├── SceneError                      17   the empty tray can't be learnt, or what was learnt can't be read
+    ├── RigSilent                       18   a rig that is told something over MQTT does not answer
+    ├── OrderRefused                    19   it answers, and refuses
     └── (workstation)
         ├── DatasetError                 8   what lies on disk is not the data set it should be
         ├── TrainingError                9   a NaN, an empty mask, a checkpoint that does not fit
@@ -121,6 +123,7 @@ __all__ = [
     "GpuLost",
     "KeyUnusable",
     "LintFailed",
+    "OrderRefused",
     "OutboxBusy",
     "OutboxDamaged",
     "OutboxError",
@@ -137,6 +140,7 @@ __all__ = [
     "RecordingCorrupt",
     "RejectError",
     "ResultUnknown",
+    "RigSilent",
     "RunnerError",
     "SceneError",
     "SignatureBroken",
@@ -427,6 +431,18 @@ class SceneError(EdgeError):
     """The empty tray can't be learnt, or what was learnt of it can't be read."""
 
     exit_code = 17
+
+
+class RigSilent(EdgeError):
+    """A rig that is told something over MQTT is not there, or does not answer in time."""
+
+    exit_code = 18
+
+
+class OrderRefused(EdgeError):
+    """A rig has answered a command, and refused it."""
+
+    exit_code = 19
 
 
 class ThreadHung(EdgeError):

@@ -27,6 +27,7 @@ from edge.calibrating.scores import once_per_part, read_scores
 from edge.calibrating.tradeoff import Costs
 from edge.calibration import Calibration
 from edge.calibration_file import CALIBRATION_FILE
+from edge.commands.calibrate_rig import apply, rollback
 from edge.commands.common import ended_by_errors
 from edge.conformal import check_rate
 from edge.errors import CalibrationError
@@ -360,6 +361,10 @@ def _costs(text: str | None, prevalence: float) -> Costs | None:
         return Costs(float(good), float(bad), prevalence)
     except ValueError as error:
         raise CalibrationError(f"--costs {text!r}: must be two numbers, such as 1:50") from error
+
+
+app.command()(apply)
+app.command()(rollback)
 
 
 def main() -> None:

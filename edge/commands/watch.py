@@ -5,16 +5,23 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
+from edge.commands.broker_options import (
+    CaFile,
+    CertFile,
+    Host,
+    KeyFile,
+    PasswordFile,
+    Port,
+    Tls,
+    Username,
+    Where,
+)
 from edge.commands.common import run_command
-from edge.config import BrokerConfig
-from edge.errors import ConfigError
 from edge.watching.fleet import topics_below
 from edge.watching.table import rig_table
 from edge.watching.watch import LiveTable, Watch
@@ -22,7 +29,6 @@ from edge.watching.watch import LiveTable, Watch
 __all__ = ["NEEDS_A_LOOK", "app", "main"]
 
 NEEDS_A_LOOK = 23
-_PORT, _TLS_PORT = 1883, 8883
 _TABLE_WIDTH = 200  # where stdout is no terminal
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
@@ -31,21 +37,17 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exce
 @app.command()
 def watch(
     *,
-    host: Annotated[str, typer.Option(help="The broker.")] = "127.0.0.1",
-    port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Its port; 1883 if not given, 8883 with TLS.")
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = None,
     root: Annotated[
         str, typer.Option(help="Which rigs: `acme/dresden/#`, `+/+/+/line-3`; all if not given.")
     ] = "#",
-    username: Annotated[str | None, typer.Option(help="Who to log in as.")] = None,
-    password_file: Annotated[
-        Path | None, typer.Option(help="A file whose first line is the password.")
-    ] = None,
-    tls: Annotated[bool, typer.Option("--tls", help="Use TLS, with this machine's authorities.")] = False,
-    ca_file: Annotated[Path | None, typer.Option(help="Use TLS, with this authority (PEM).")] = None,
-    cert_file: Annotated[Path | None, typer.Option(help="Our certificate (PEM).")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
+    username: Username = None,
+    password_file: PasswordFile = None,
+    tls: Tls = False,
+    ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
     once: Annotated[
         float | None,
         typer.Option(min=0.1, max=3600, help="Listen so many seconds, say how the rigs are, and end."),
@@ -76,8 +78,8 @@ def watch(
         raise typer.BadParameter("stdout is no terminal; add --json, or --once SECONDS")
 
     def work() -> bool:
-        config = _config(host, port, username, password_file, _tls(tls, ca_file, cert_file, key_file))
-        with Watch(config, topics_below(root)) as watching:
+        where = Where(host, port, username, password_file, tls, ca_file, cert_file, key_file)
+        with Watch(where.config(), topics_below(root)) as watching:
             if once is not None:
                 return _once(watching, once, console, as_json=as_json)
             if as_json:
@@ -104,35 +106,6 @@ def _once(watching: Watch, seconds: float, console: Console, *, as_json: bool) -
 def _line(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-
-
-def _tls(tls: bool, ca: Path | None, cert: Path | None, key: Path | None) -> dict[str, Path | None] | None:
-    if not (tls or ca or cert or key):
-        return None
-    return {"ca_file": ca, "cert_file": cert, "key_file": key}
-
-
-def _config(
-    host: str,
-    port: int | None,
-    username: str | None,
-    password_file: Path | None,
-    tls: dict[str, Path | None] | None,
-) -> BrokerConfig:
-    try:
-        return BrokerConfig.model_validate(
-            {
-                "host": host,
-                "port": port or (_PORT if tls is None else _TLS_PORT),
-                "username": username,
-                "password_file": password_file,
-                "tls": tls,
-            }
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{key or 'options'}: {first['msg']}") from error
 
 
 def main() -> None:
