@@ -112,6 +112,12 @@ VERDICT: tuple[Read[Verdict], ...] = (
         "the calibration that the threshold comes from",
         lambda v: v.calibration_id,
     ),
+    _read(
+        "Inspection/Calibration Version",
+        INT,
+        "its number among this model's on this rig",
+        lambda v: v.calibration_version,
+    ),
     _read("Inspection/Simulated", BOOL, "whether no live camera saw the part", lambda v: v.is_simulated),
 )
 """Said with each verdict, all of them, at the verdict's time."""
@@ -195,6 +201,19 @@ def _refused(state: RecipeState) -> str | None:
 RECIPE: tuple[Read[RecipeState], ...] = (
     _read("Recipe/Running", STRING, "the recipe by which parts are inspected", lambda s: s.running.name),
     _read("Recipe/Trigger", STRING, "what triggers it", lambda s: s.running.trigger),
+    _read("Recipe/Threshold", DOUBLE, "the threshold in force", lambda s: s.running.threshold),
+    _read(
+        "Recipe/Review Threshold",
+        DOUBLE,
+        "scores above it, up to the threshold, are for review; null where none are",
+        lambda s: s.running.review_threshold,
+    ),
+    _read(
+        "Recipe/Calibration Version",
+        INT,
+        "counts this model's calibrations on this rig; 0 for none",
+        lambda s: s.running.calibration_version or 0,
+    ),
     _read("Recipe/Loading", STRING, "the one that is being loaded; null where none", lambda s: s.loading),
     _read("Recipe/Refused", STRING, "the latest that could not be taken, and why", _refused),
 )

@@ -20,11 +20,22 @@ from edge.connection import BrokerConnection
 from edge.errors import BrokerUnreachable
 from edge.inbox import Inbox, Incoming
 from edge.messages import Health, MachineState, PictureInfo, Verdict
-from edge.order_messages import Answer, RecipeState
+from edge.order_messages import Answer, RecipeState, RunningRecipe
 from edge.outgoing import Delivery, Outgoing, QueueLimit
 from edge.publisher import Picture
 from edge.sparkplug.birth_count import BirthCount
-from edge.sparkplug.commands import ANSWER, PART_ID, SWITCH, TRIGGER, Ask, answer_text, order, part_id_of
+from edge.sparkplug.commands import (
+    ANSWER,
+    PART_ID,
+    SWITCH,
+    THRESHOLD,
+    TRIGGER,
+    Ask,
+    answer_text,
+    order,
+    part_id_of,
+    threshold_order,
+)
 from edge.sparkplug.config import SparkplugConfig
 from edge.sparkplug.history import History
 from edge.sparkplug.host import host_state_of
@@ -76,6 +87,7 @@ class SparkplugNode:
         # Under the lock from here on.
         self._count = BirthCount(state_dir)
         self._tags = Tags(commands)
+        self._running: RunningRecipe | None = None
         # A loss is noticed after one and a half keep-alives: what was said since then may have gone nowhere.
         self._history = History(config.history, unsure_s=2.0 * broker.keepalive_s)
         self._bd_seq = 0
@@ -134,8 +146,9 @@ class SparkplugNode:
             self._say(self._tags.set_all(STATE, state, _milliseconds(state.creation_time)))
 
     def on_recipe(self, state: RecipeState) -> None:
-        """Which recipe runs, from now on."""
+        """Which recipe runs, from now on, and by which calibration."""
         with self._lock:
+            self._running = state.running
             self._say(self._tags.set_changed(RECIPE, state, _milliseconds(state.creation_time)))
 
     # -- from the connection's thread ---------------------------------------------------------------
@@ -201,6 +214,10 @@ class SparkplugNode:
             self._fire()
         if SWITCH.name in named:
             self._give("recipe", order(recipe=named[SWITCH.name].value))
+        if THRESHOLD.name in named:
+            with self._lock:
+                running = self._running
+            self._give("threshold", threshold_order(named[THRESHOLD.name].value, running))
         if REBIRTH in named and named[REBIRTH].value is True:
             with self._lock:
                 if self._born:

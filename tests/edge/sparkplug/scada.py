@@ -14,6 +14,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from typing_extensions import Self
 
 from edge.broker import LocalBroker
+from edge.clock import utc_now
+from edge.order_messages import RunningRecipe
 from edge.sparkplug.sparkplug_b_pb2 import Payload
 from edge.testing import Heard, Listener
 from edge.topics import RigIdentity
@@ -50,6 +52,22 @@ for line in sys.stdin:
 """
 """Reads payloads by the code of another project, made of Eclipse Tahu's own .proto; in a process of its own,
 for two descriptions of one message can't be in the same."""
+
+
+def running_recipe(name: str, *, version: int | None, review: float | None) -> RunningRecipe:
+    """What a rig says of a recipe that runs."""
+    return RunningRecipe(
+        name=name,
+        product=name,
+        method="msd",
+        model_sha256="a" * 64,
+        calibration_id=None,
+        threshold=1.0,
+        calibration_version=version,
+        review_threshold=review,
+        trigger="command",
+        since=utc_now(),
+    )
 
 
 def foreign(payloads: Sequence[bytes]) -> list[dict[str, Any]]:
@@ -143,6 +161,12 @@ class Scada:
                 metric.alias = by_alias[name]
             if isinstance(value, bool):
                 metric.boolean_value = value
+            elif isinstance(value, float):
+                metric.double_value = value
+            elif isinstance(value, int):
+                metric.long_value = value
+            elif value is None:
+                metric.is_null = True
             else:
                 metric.string_value = str(value)
         self.publish(NCMD, payload.SerializeToString(), retain=retain)

@@ -20,12 +20,12 @@ from edge.broker import LocalBroker, find_mosquitto
 from edge.clock import utc_now
 from edge.config import BrokerConfig
 from edge.messages import MachineState, MachineStateName
-from edge.order_messages import Answer
+from edge.order_messages import Answer, RecipeState
 from edge.sparkplug.commands import metrics_for
 from edge.sparkplug.config import SparkplugConfig
 from edge.sparkplug.node import SparkplugNode
 from edge.testing import CuttableProxy, sample_verdict
-from tests.edge.sparkplug.scada import NCMD, RIG, Scada, Told, foreign
+from tests.edge.sparkplug.scada import NCMD, RIG, Scada, Told, foreign, running_recipe
 
 pytestmark = pytest.mark.skipif(
     find_mosquitto() is None and not os.environ.get("CI"), reason="mosquitto is not installed"
@@ -376,6 +376,24 @@ class TestCommands:
         parts = [each.values["Command/Part ID"] for each in said if "Command/Part ID" in each.values]
         assert parts == [None, "A-7", None, "bad", None]
 
+    def test_a_threshold_is_set_for_what_the_host_was_told_last(
+        self, broker: LocalBroker, scada: Scada
+    ) -> None:
+        desk = Desk()
+        with rig(broker.client_config(), desk=desk) as node:
+            scada.wait_for("NBIRTH")
+            scada.write(Command__Threshold=0.5)
+            scada.wait(lambda told: len(desk.asked) == 1 and "Command/Answer" in told[-1].values)
+            node.on_recipe(recipe_state("plate", version=3, review=0.25))
+            node.on_recipe(recipe_state("gland", version=7, review=None))
+            scada.write(Command__Threshold=0.75)
+            said = scada.wait(lambda told: len([t for t in told if "Command/Answer" in t.values]) == 3)
+        unknown, known = (order for _, order in desk.asked)
+        assert (unknown["expected_version"], unknown["threshold"], unknown.get("recipe")) == (0, 0.5, None)
+        assert (known["expected_version"], known["threshold"], known["recipe"]) == (7, 0.75, "gland")
+        reviews = [each.values.get("Recipe/Review Threshold", "-") for each in said]
+        assert [review for review in reviews if review != "-"] == [None, 0.25, None]
+
     def test_by_alias_too(self, broker: LocalBroker, scada: Scada) -> None:
         desk = Desk()
         with rig(broker.client_config(), desk=desk):
@@ -428,6 +446,20 @@ class TestCommands:
         starts = [index for index, each in enumerate(said) if each.kind == "NBIRTH"]
         for start, end in zip(starts, [*starts[1:], len(said)], strict=True):
             assert seqs[start:end] == list(range(end - start))
+
+
+def recipe_state(name: str, *, version: int, review: float | None) -> RecipeState:
+    return RecipeState(
+        running=running_recipe(name, version=version, review=review),
+        loading=None,
+        refused=None,
+        next_name=None,
+        next_at=None,
+        names=("gland", "plate"),
+        creation_time=utc_now(),
+        epoch=1,
+        boot_id="boot",
+    )
 
 
 def foreign_aliases(birth: Told) -> dict[str, int]:

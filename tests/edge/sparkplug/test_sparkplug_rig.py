@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,9 @@ from edge.sparkplug.config import SparkplugConfig
 from tests.edge.sparkplug.scada import PATIENCE_S, RIG, Scada, Told
 from tests.tiny_bundle import make_tiny_bundle
 
+NO_THRESHOLDS = (math.nan, math.inf, -math.inf, "high", "0.5", True, 1, (1 << 64) - 1, None)
+"""The last whole number is how -1 travels."""
+
 
 def write_rig(folder: Path, port: int, sparkplug: object) -> Path:
     data = {
@@ -33,7 +37,9 @@ def write_rig(folder: Path, port: int, sparkplug: object) -> Path:
             "gland": {"bundle": "gland", "trigger": {"kind": "command", "timeout_s": 60}},
         },
         "recipe": "plate",
-        "commands": {"allow": {"trigger": ["sparkplug"], "recipe": ["sparkplug"]}},
+        "commands": {
+            "allow": {"trigger": ["sparkplug"], "recipe": ["sparkplug"], "threshold": ["sparkplug"]}
+        },
         "sparkplug": sparkplug,
     }
     (folder / "rig.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
@@ -42,6 +48,16 @@ def write_rig(folder: Path, port: int, sparkplug: object) -> Path:
 
 def running(said: list[Told]) -> list[str]:
     return [name for each in said if (name := each.values.get("Recipe/Running"))]
+
+
+def in_force(said: list[Told]) -> list[tuple[float, int]]:
+    """The thresholds that were told, each with its calibration's version; both come in one message."""
+    told = [
+        (each.values.get("Recipe/Threshold"), each.values.get("Recipe/Calibration Version")) for each in said
+    ]
+    return [
+        (threshold, version) for threshold, version in told if threshold is not None and version is not None
+    ]
 
 
 def answers(said: list[Told]) -> list[str]:
@@ -69,6 +85,17 @@ def test_a_host_sees_the_rig_triggers_it_and_goes_over_to_another_recipe(tmp_pat
                     for each in told
                 )
             )
+            for value in NO_THRESHOLDS:
+                scada.write(Command__Threshold=value)
+            refused = scada.wait(lambda told: len(answers(told)) > len(NO_THRESHOLDS))
+            scada.write(Command__Threshold=0.125)
+            changed = scada.wait(lambda told: "threshold done: plate" in answers(told))
+            scada.write(Command__Threshold=0.25, Command__Part_ID="A-8")  # of the version that is new now
+            scada.wait(lambda told: answers(told).count("threshold done: plate") == 2)
+            scada.write(Command__Trigger=True)
+            judged = scada.wait(
+                lambda told: any(each.values.get("Inspection/Part ID") == "A-8" for each in told)
+            )
             scada.write(Command__Recipe="nut")
             scada.wait(lambda told: any("recipe_unknown" in answer for answer in answers(told)))
             scada.write(Command__Recipe="gland")
@@ -79,12 +106,25 @@ def test_a_host_sees_the_rig_triggers_it_and_goes_over_to_another_recipe(tmp_pat
             daemons.result(PATIENCE_S).stop()
         summary = ended.result(PATIENCE_S)
         all_said = scada.wait(lambda told: told[-1].kind == "NDEATH")
-    assert summary.verdicts == 1
+    assert summary.verdicts == 2
     [verdict] = [each for each in said if each.values.get("Inspection/Part ID") == "A-7"]
     assert verdict.values["Inspection/Product"] == "plate"
     assert running(switched)[0] == "plate"
     [answer] = answers(said)
     assert answer == f"trigger accepted: {verdict.values['Inspection/Result ID']}"
+    assert {text.rpartition(": ")[0] for text in answers(refused)[1:]} == {
+        "threshold refused: malformed: threshold"
+    }
+    assert (verdict.values["Inspection/Threshold"], verdict.values["Inspection/Calibration Version"]) == (
+        0.5,
+        1,
+    )
+    assert in_force(refused) == [(0.5, 1)]
+    assert in_force(changed) == [(0.5, 1), (0.125, 2)]
+    [next_verdict] = [each for each in judged if each.values.get("Inspection/Part ID") == "A-8"]
+    assert in_force(judged)[-1] == (0.25, 3)
+    assert next_verdict.values["Inspection/Threshold"] == 0.25
+    assert next_verdict.values["Inspection/Calibration Version"] == 3
     assert [each.values["Machine/State"] for each in all_said if "Machine/State" in each.values][
         -1
     ] == "Halted"
