@@ -69,7 +69,9 @@ class TestOnce:
         done = edge_watch("--port", broker.port, "--once", 2)
         assert done.returncode == 0, done.stderr + done.stdout
         line = next(line for line in done.stdout.splitlines() if "cell-2" in line)
-        for word in ("online", "ContinuousExecution", "plate", "pass 0.5 of 1", "97.9%"):
+        counts = json.loads(example("health"))["inspections"]
+        passed = f"{counts['passed'] / sum(counts.values()):.1%}"
+        for word in ("online", "ContinuousExecution", "plate", "pass 0.5 of 1", passed):
             assert word in line
 
     def test_one_document_for_a_program(self, broker: LocalBroker) -> None:
