@@ -9,6 +9,8 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
+from edge.runtime.onnx import session_options
+
 __all__ = ["run", "small_graph", "types_of"]
 
 
@@ -36,9 +38,9 @@ def small_graph(
 
 def run(model: onnx.ModelProto, feed: Mapping[str, np.ndarray]) -> np.ndarray:
     """Its first output by ONNX Runtime."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        model.SerializeToString(), session_options(), providers=["CPUExecutionProvider"]
+    )
     return np.asarray(session.run(None, dict(feed))[0])
 
 
