@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -10,7 +11,7 @@ from typing_extensions import Self
 
 from edge.region_rules import RegionRules
 
-__all__ = ["MAX_CAPTURES", "MAX_GOOD_SCORES", "Calibration", "Method"]
+__all__ = ["MAX_CAPTURES", "MAX_GOOD_SCORES", "Calibration", "Method", "PromisedRate"]
 
 MAX_GOOD_SCORES = 1000
 """So many scores are kept at most, drawn by chance: YAML is read slowly, and more say little more."""
@@ -25,6 +26,14 @@ _UNPROMISING: tuple[Method, ...] = ("quantile", "manual")
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, slots=True)
+class PromisedRate:
+    """The false-reject rate that good parts keep at most; with `confidence` None on average."""
+
+    rate: float
+    confidence: float | None
 
 
 class Calibration(BaseModel):
@@ -105,6 +114,13 @@ class Calibration(BaseModel):
                 "the zone's map is scaled by the two"
             )
         return self
+
+    @property
+    def promise(self) -> PromisedRate | None:
+        """What is promised of the good parts of tomorrow; None where nothing is."""
+        if self.provisional or self.false_reject_rate is None:
+            return None
+        return PromisedRate(self.false_reject_rate, self.confidence)
 
     def by_hand(
         self,

@@ -26,6 +26,7 @@ from edge.inspection import Outcome
 from edge.messages import MachineStateName, TriggerKind, WorkHealth
 from edge.onlookers import Onlooker, Onlookers
 from edge.outbox import Outbox
+from edge.promise_monitor import PromiseMonitor
 from edge.publisher import DeliveryReport, Publisher
 from edge.reject import Rejector
 from edge.scene.watch import SceneWatch
@@ -102,6 +103,7 @@ class Daemon:
         rejector: Rejector | None = None,
         scene: SceneWatch | None = None,
         scores: ScoreWatch | None = None,
+        promises: PromiseMonitor | None = None,
         settings: DaemonSettings = _PATIENT,
         notifier: Notifier | None = None,
         onlooker: Onlooker | None = None,
@@ -110,6 +112,7 @@ class Daemon:
         self._source = source
         self._scene = scene
         self._scores = scores or ScoreWatch(ScoreWatchConfig())
+        self._promises = promises
         self._publisher = publisher
         self._outbox = outbox
         self._rejector = rejector or Rejector("none", None, no_decision=False)
@@ -278,6 +281,7 @@ class Daemon:
             work=self._health,
             scene=None if self._scene is None else self._scene.health,
             score=self._scores.health,
+            promise=lambda: self._promises.health(self._capture.model) if self._promises else None,
             outbox=lambda: self._outbox.status,
             reject=lambda: self._rejector.status,
             onlooker=self._onlooker,

@@ -32,6 +32,7 @@ from edge.messages import (
 )
 from edge.onlookers import Onlooker, Onlookers
 from edge.outbox_records import OutboxStatus
+from edge.promise_messages import PromiseHealth
 from edge.publisher import Publisher
 from edge.reject import RejectStatus
 from edge.scene.health import SceneHealth
@@ -160,6 +161,7 @@ class HealthReporter:
         work: Callable[[], WorkHealth] | None = None,
         scene: Callable[[], SceneHealth] | None = None,
         score: Callable[[], ScoreHealth | None] = lambda: None,
+        promise: Callable[[], PromiseHealth | None] = lambda: None,
         outbox: Callable[[], OutboxStatus] | None = None,
         reject: Callable[[], RejectStatus] | None = None,
         onlooker: Onlooker | None = None,
@@ -167,6 +169,7 @@ class HealthReporter:
         self._work = work
         self._scene = scene
         self._score = score
+        self._promise = promise
         self._outbox = outbox
         self._reject = reject
         self._onlooker = onlooker or Onlookers()
@@ -226,6 +229,7 @@ class HealthReporter:
             work=None if self._work is None else self._work(),
             scene=None if self._scene is None else self._scene(),
             score=self._score(),
+            promise=self._promise(),
             outbox=None if outbox is None else _outbox_health(outbox),
             reject=None if self._reject is None else _reject_health(self._reject()),
             disk_free_bytes=_disk_free_bytes(self._disk),

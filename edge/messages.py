@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge.inspection import Outcome
+from edge.promise_messages import PromiseHealth
 from edge.scene.health import SceneHealth
 from edge.score_messages import ScoreHealth
 from edge.utc_time import UtcTime
@@ -355,6 +356,7 @@ class Health(Message):
     work: WorkHealth | None = None
     scene: SceneHealth | None = None
     score: ScoreHealth | None = None
+    promise: PromiseHealth | None = None
     outbox: OutboxHealth | None = None
     reject: RejectHealth | None = None
     disk_free_bytes: int | None

@@ -17,6 +17,7 @@ from edge.errors import OutboxDamaged
 from edge.inspection import Outcome
 from edge.messages import PictureInfo
 from edge.outbox_database import DATABASE_NAME, PICTURES_NAME, explained
+from edge.outbox_judged import SELECT_JUDGED, CalibrationKey, JudgedParts, judged_parts
 from edge.outbox_labels import SELECT_LABELS, StoredLabel, stored_label
 from edge.outbox_records import StoredVerdict, to_microseconds
 from edge.outbox_rows import SELECT_STORED, stored_verdict
@@ -70,6 +71,16 @@ class Ledger:
         """Up to `limit` labels behind that position, the oldest first, with what their verdicts had said."""
         sql = f"{SELECT_LABELS} WHERE position > ? ORDER BY position LIMIT ?"
         return [stored_label(row) for row in self._read(sql, (position, limit))]
+
+    def judged(
+        self, calibration: CalibrationKey, position: int, limit: int, *, free_running: bool
+    ) -> JudgedParts:
+        """How the parts of a calibration were judged, among up to `limit` verdicts behind that position.
+
+        `free_running`: with verdicts of frames that no part or command triggered.
+        """
+        key = (calibration.model_sha256, calibration.calibration_id, calibration.version)
+        return judged_parts(self._read(SELECT_JUDGED, (position, limit, *key, free_running))[0], position)
 
     def position_of(self, epoch: int, seq: int) -> int | None:
         """The position of the verdict of that number; None where there is none, or none any more."""

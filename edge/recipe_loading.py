@@ -159,6 +159,7 @@ class RecipeLoader:
             provenance=self._provenance(bundle),
             close=shared.lease(closed.set),
             good_scores=bundle.calibration.good_scores if bundle.calibration else None,
+            promise=bundle.calibration.promise if bundle.calibration else None,
         )
         return LoadedRecipe(verified, model, closed, shared, grounds)
 

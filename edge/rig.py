@@ -29,6 +29,7 @@ from edge.onlookers import Onlookers
 from edge.order_messages import RecipeState
 from edge.outbox import Outbox
 from edge.outbox_orders import outbox_handlers
+from edge.promise_monitor import PromiseMonitor
 from edge.recipe_loading import RecipeLoader, verify_recipe
 from edge.recipe_memory import RecipeMemory
 from edge.reject import rejector_from_config
@@ -111,6 +112,9 @@ def run_rig(
             rejector=rejector_from_config(config.reject),
             scene=watch_from_file(config.scene, state_dir),
             scores=ScoreWatch(config.score_watch),
+            promises=PromiseMonitor(
+                state_dir / "outbox", frames_are_parts=config.score_watch.enabled is True
+            ),
             settings=_settings(config, state_dir),
             notifier=notifier,
             onlooker=Onlookers(

@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 
 from edge import errors
+from edge.promise_messages import PromiseWarning
 from edge.reasons import reason_of
 from edge.scene.health import SceneReason
 from edge.score_messages import ScoreWarning
@@ -65,6 +66,8 @@ def test_every_reason_of_the_camera_is_explained() -> None:
     assert reasons - KNOWN - NOT_SAID == set()
 
 
-@pytest.mark.parametrize("reason", [*(reason.value for reason in SceneReason), *get_args(ScoreWarning)])
-def test_every_warning_of_scene_and_scores_is_explained(reason: str) -> None:
+@pytest.mark.parametrize(
+    "reason", [*(r.value for r in SceneReason), *get_args(ScoreWarning), *get_args(PromiseWarning)]
+)
+def test_every_warning_of_scene_scores_and_promise_is_explained(reason: str) -> None:
     assert reason in KNOWN

@@ -104,6 +104,10 @@ class _Score(_Read):
     warning: Text | None
 
 
+class _Promise(_Read):
+    warning: Text | None
+
+
 class _Outbox(_Read):
     alarms: Annotated[tuple[Text, ...], Field(max_length=100)]
 
@@ -118,5 +122,6 @@ class HealthRead(_Read):
     broker: _Broker
     scene: _Scene | None = None
     score: _Score | None = None
+    promise: _Promise | None = None
     outbox: _Outbox | None = None
     clock_synced: bool | None

@@ -178,6 +178,8 @@ def _warnings(health: HealthRead) -> tuple[str, ...]:
         found += [warning.reason for warning in health.scene.warnings]
     if health.score is not None and health.score.warning is not None:
         found.append(health.score.warning)
+    if health.promise is not None and health.promise.warning is not None:
+        found.append(health.promise.warning)
     if health.outbox is not None and health.outbox.alarms:
         found.append("outbox_alarm")
     if health.clock_synced is False:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge.calibration import PromisedRate
 from edge.event_trigger import EventTrigger
 from edge.frame import Frame
 from edge.inspection import Inspection
@@ -35,7 +36,7 @@ class Model:
     """A bundle made ready to inspect with; each job keeps the one that it was asked of.
 
     `close` frees the runner. It is called once, on the inspection thread, after the last job of this model.
-    `good_scores` are those that its calibration was found on, where it says.
+    `good_scores` are those that its calibration was found on, where it says; `promise` what it promises.
     """
 
     inspector: FrameInspector
@@ -44,3 +45,4 @@ class Model:
     provenance: Provenance
     close: Callable[[], None]
     good_scores: tuple[float, ...] | None = None
+    promise: PromisedRate | None = None

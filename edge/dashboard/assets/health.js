@@ -17,6 +17,7 @@ function rows(health) {
     disk(health.disk_free_bytes),
     scene(health.scene),
     scores(health.score),
+    ...promise(health.promise),
     ...reject(health.reject),
     work(health),
   ];
@@ -75,6 +76,19 @@ function scores(s) {
   const warned = s.warning !== null;
   return ["Scores", warned ? "warn" : s.state === "watching" ? "ok" : "none", figures, warned ? [sentence(s.detail ?? words(s.warning))] : []];
 }
+
+function promise(p) {
+  if (p === null) return [];
+  const figures = [
+    `at most ${percent(p.promised_rate)} of good parts rejected`,
+    `${p.rejected} of ${p.good} were`,
+    p.unlabelled ? `${p.unlabelled} rejects have no label` : null,
+  ];
+  const level = p.warning !== null ? "warn" : p.state === "watching" ? "ok" : "none";
+  return [["Promise", level, figures, p.warning !== null ? [sentence(p.detail ?? words(p.warning))] : []]];
+}
+
+const percent = (share) => `${Number((100 * share).toPrecision(3))} %`;
 
 function reject(r) {
   if (r === null || r.kind === "none") return [];
