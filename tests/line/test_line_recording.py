@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge.broker import LocalBroker
-from edge.testing import Listener
+from edge.testing import Heard, Listener
 from tests.line.commands import lines, needs_mosquitto, rig_yaml, run
 from tests.tiny_bundle import make_tiny_bundle
 
@@ -16,13 +19,22 @@ PARTS = 4
 
 
 def published_scores(rig: Path, broker: LocalBroker) -> list[float]:
-    """The scores of the verdicts that the daemon published until its camera ended."""
+    """The scores of the verdicts that the daemon made until its camera ended.
+
+    It may send those of the start before again, as long as the broker might not have saved them.
+    """
+    started = time.time() * 1000
     with Listener(broker.host, broker.port) as listener:
         done = run("edge-daemon", rig, "--json")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["verdicts"] == PARTS
-        heard = listener.wait_for("/verdict", lambda heard: len(heard) == PARTS)
-    return [message.json()["score"] for message in heard]
+        heard = listener.wait_for("/verdict", lambda heard: len(of_now(heard, started)) == PARTS)
+    return [verdict["score"] for verdict in of_now(heard, started)]
+
+
+def of_now(heard: Sequence[Heard], started: float) -> list[dict[str, Any]]:
+    """Those whose epoch began after this moment (milliseconds)."""
+    return [verdict for verdict in (one.json() for one in heard) if verdict["epoch"] >= started]
 
 
 @needs_mosquitto

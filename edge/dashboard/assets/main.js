@@ -24,6 +24,7 @@ let healthAt = null;
 let healthS = 5;
 let offsetMs = null; // of the rig's clock against this browser's
 let spokenAt = -Infinity;
+let toSpeak = null; // the newest verdict's words, while the ones before are being read out
 
 const stage = new Stage(at("stage"));
 const large = new Stage(at("large-stage"));
@@ -69,12 +70,21 @@ function showVerdict(verdict) {
   panel.classList.remove("fresh");
   void panel.offsetWidth;
   panel.classList.add("fresh");
-  const now = performance.now();
-  if (now - spokenAt > SPEAK_MS) {
-    spokenAt = now;
-    at("spoken").textContent = `${word}. ${reason}. ${verdict.part_id ?? ""}`;
-  }
+  speak(`${word}. ${reason}. ${verdict.part_id ?? ""}`);
   setTimeout(checkPicture, PICTURE_LATE_MS);
+}
+
+/** Says it now or, where a screen reader may not be through with the last one, then: the newest is always said. */
+function speak(words) {
+  const waiting = toSpeak !== null;
+  toSpeak = words;
+  if (!waiting) setTimeout(sayIt, Math.max(0, spokenAt + SPEAK_MS - performance.now()));
+}
+
+function sayIt() {
+  spokenAt = performance.now();
+  at("spoken").textContent = toSpeak;
+  toSpeak = null;
 }
 
 function checkPicture() {
