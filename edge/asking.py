@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import Self
 
 from edge.config import BrokerConfig
@@ -21,10 +21,11 @@ from edge.errors import BrokerRefused, BrokerUnreachable, ConfigError, OrderRefu
 from edge.inbox import Inbox, Incoming
 from edge.order_messages import Order
 from edge.outgoing import Delivery, DeliveryResult, Outgoing, QueueLimit
+from edge.region_rules import RegionRules
 from edge.topics import RigIdentity, Topics
 from edge.watching.reading import AvailabilityRead, Count, Text, printable
 
-__all__ = ["AnswerRead", "RigLine", "RunningRead", "rig_at"]
+__all__ = ["AnswerRead", "JudgedRead", "RigLine", "RunningRead", "rig_at"]
 
 _WAITING_MAX = 20_000
 _MAX_PACKET_BYTES = 256 * 1024
@@ -55,6 +56,7 @@ class RunningRead(_Read):
     threshold: float | None
     calibration_version: Count | None = None
     review_threshold: float | None = None
+    region_rules: RegionRules | None = None
 
     @property
     def version(self) -> int:
@@ -64,6 +66,31 @@ class RunningRead(_Read):
 
 class _StateRead(_Read):
     running: RunningRead
+
+
+class _LastRead(_Read):
+    """Of `state/last_verdict`: up to where a rig had come when we began to listen."""
+
+    epoch: Count
+    seq: Count
+
+
+class _PresentRead(AvailabilityRead):
+    epoch: Count | None = None
+
+
+class JudgedRead(_LastRead):
+    """What a rig found out about a part, of `verdict`."""
+
+    result_id: Annotated[str, Field(min_length=1, max_length=_LINE_CHARACTERS)]
+    part_id: Text | None
+    outcome: Text
+    reason: Text | None
+    score: float | None
+    threshold: float | None
+    model_sha256: Text
+    calibration_id: Text | None
+    calibration_version: Count | None = None
 
 
 class AnswerRead(_Read):
@@ -92,10 +119,19 @@ class RigLine:
     """A connection to one rig as long as the context lasts, to ask it and hear it; one thread at a time.
 
     With `client`, commands go to that client's own topics, and the rig refuses a name in them that is
-    another's. Raises `BrokerRefused`, `BrokerUnreachable`, `ConfigError` as it begins.
+    another's. With `verdicts` it hears those, too. Raises `BrokerRefused`, `BrokerUnreachable`,
+    `ConfigError` as it begins.
     """
 
-    def __init__(self, config: BrokerConfig, rig: RigIdentity, client: str | None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        config: BrokerConfig,
+        rig: RigIdentity,
+        client: str | None,
+        timeout_s: float,
+        *,
+        verdicts: bool = False,
+    ) -> None:
         self._config = config
         self._rig = rig
         self._topics = Topics(rig.root)
@@ -106,13 +142,20 @@ class RigLine:
         if not self._topics.is_response(self._reply_to):
             raise ConfigError(f"--client {client!r}: must be one level of a topic, of 64 characters at most")
         self._events: SimpleQueue[BaseModel | Delivery] = SimpleQueue()
-        self._availability: AvailabilityRead | None = None
+        self._availability: _PresentRead | None = None
         self._running: RunningRead | None = None
         self._answers: deque[AnswerRead] = deque(maxlen=100)
         self._undelivered: Delivery | None = None
         self._malformed: str | None = None
-        self._read: dict[str, type[BaseModel]] = {
-            self._topics.availability: AvailabilityRead,
+        self._last: tuple[int, int] | None = None
+        self._judged: deque[JudgedRead] = deque(maxlen=_WAITING_MAX)
+        # The broker gives what it keeps in this order: once the recipe is known, so is the last verdict.
+        heard: dict[str, type[BaseModel]] = {
+            self._topics.last_verdict: _LastRead,
+            self._topics.verdict: JudgedRead,
+        }
+        self._read: dict[str, type[BaseModel]] = (heard if verdicts else {}) | {
+            self._topics.availability: _PresentRead,
             self._topics.recipe_state: _StateRead,
             self._reply_to: AnswerRead,
         }
@@ -220,9 +263,49 @@ class RigLine:
             )
         return self._running
 
-    def _wait(self, ended: Callable[[], bool]) -> None:
-        """Hear what comes until `ended()`, at most the timeout."""
-        due = time.monotonic() + self._timeout_s
+    def running_by(self, calibration_id: str | None, version: int) -> RunningRead:
+        """What runs, once it is judged by that calibration; raises `RigSilent` where that is never said."""
+
+        def there() -> bool:
+            now = self._running
+            return now is not None and (now.calibration_id, now.version) == (calibration_id, version)
+
+        self._wait(there)
+        if self._running is None or not there():
+            raise RigSilent(
+                f"{self.place}: judges by calibration {calibration_id}, version {version}, and does not say "
+                f"so on {self._topics.recipe_state}{self._also()}; look there, then say the same again"
+            )
+        return self._running
+
+    def judged(self, wait_s: float) -> JudgedRead | None:
+        """The next part judged since we began to listen; None where none is within `wait_s`.
+
+        What the rig sends again of before is passed over: nobody has just laid that part down.
+        """
+        self._wait(lambda: bool(self._judged), wait_s)
+        while self._judged:
+            found = self._judged.popleft()
+            if self._last is None or (found.epoch, found.seq) > self._last or self._counts_anew(self._last):
+                return found
+        return None
+
+    def _counts_anew(self, last: tuple[int, int]) -> bool:
+        """Whether the rig lost its state folder since its last verdict, and with it its count."""
+        epoch = None if self._availability is None else self._availability.epoch
+        return epoch is not None and epoch < last[0]
+
+    def trouble(self) -> str | None:
+        """Why no part is heard of now; None where nothing stands in the way."""
+        if not self._connection.status.connected:
+            return "no connection to the broker"
+        if self._availability is not None and self._availability.state != "online":
+            return f"the rig is {self._availability.state}"
+        return None
+
+    def _wait(self, ended: Callable[[], bool], wait_s: float | None = None) -> None:
+        """Hear what comes until `ended()`, at most so long, or the timeout."""
+        due = time.monotonic() + (self._timeout_s if wait_s is None else wait_s)
         while not ended() and (left := due - time.monotonic()) > 0:
             try:
                 self._hear(self._events.get(timeout=left))
@@ -233,12 +316,16 @@ class RigLine:
         if isinstance(event, Delivery):
             if event.result is not DeliveryResult.ACKNOWLEDGED:
                 self._undelivered = event
-        elif isinstance(event, AvailabilityRead):
+        elif isinstance(event, _PresentRead):
             self._availability = event
         elif isinstance(event, _StateRead):
             self._running = event.running
         elif isinstance(event, AnswerRead):
             self._answers.append(event)
+        elif isinstance(event, JudgedRead):
+            self._judged.append(event)
+        elif isinstance(event, _LastRead) and self._last is None:
+            self._last = event.epoch, event.seq
 
     def _refuse_offline(self) -> None:
         if self._availability is not None and self._availability.state != "online":
@@ -255,6 +342,8 @@ class RigLine:
         model = self._read.get(message.topic)
         if model is None or not message.payload:
             return
+        if model is _LastRead and not message.retained:
+            return  # of a part that was judged since, whose verdict comes, too
         try:
             self._events.put(model.model_validate_json(message.payload))
         except ValidationError as error:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from edge.messages import Message, UtcTime
+from edge.region_rules import RegionRules
 
 __all__ = [
     "ORDERS",
@@ -238,7 +239,10 @@ class Answer(Message):
 
 
 class RunningRecipe(Message):
-    """The recipe by which parts are inspected, the model that it runs, and since when."""
+    """The recipe by which parts are inspected, the model that it runs, and since when.
+
+    `region_rules` are those of its calibration: they are part of the scores.
+    """
 
     retained = True
     qos = 1
@@ -251,6 +255,7 @@ class RunningRecipe(Message):
     threshold: float | None
     calibration_version: int | None = None
     review_threshold: float | None = None
+    region_rules: RegionRules | None = None
     trigger: str
     since: UtcTime
 

@@ -172,6 +172,7 @@ class RecipeKeeper:
                 threshold=None if calibration is None else calibration.threshold,
                 calibration_version=None if calibration is None else calibration.version,
                 review_threshold=None if calibration is None else calibration.review_threshold,
+                region_rules=None if calibration is None else calibration.region_rules,
                 trigger=verified.config.trigger.kind,
                 since=self._since,
             ),

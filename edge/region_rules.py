@@ -18,6 +18,10 @@ _LOWEST = 1e-12
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
+# In a message all fields are there, so a consumer may count on them.
+_CONFIG = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
+
+
 class Zone(BaseModel):
     """A polygon of the square that the model sees, with a threshold of its own, or none at all.
 
@@ -25,7 +29,7 @@ class Zone(BaseModel):
     is closed by itself.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _CONFIG
 
     name: str = Field(min_length=1, max_length=60)
     corners: tuple[tuple[_Share, _Share], ...] = Field(min_length=3, max_length=_MAX_CORNERS)
@@ -48,7 +52,7 @@ class RegionRules(BaseModel):
     maximum: `edge.ruled_score` makes the score.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = _CONFIG
 
     min_area_mm2: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     zones: tuple[Zone, ...] = Field(default=(), max_length=_MAX_ZONES)

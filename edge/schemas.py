@@ -44,6 +44,7 @@ from edge.order_messages import (
     RecipeState,
     RunningRecipe,
 )
+from edge.region_rules import RegionRules
 from edge.watching.report import WatchReport
 
 __all__ = ["TOPICS", "TopicEntry", "documentation", "main", "schema_files", "with_documentation"]
@@ -190,6 +191,7 @@ _RECIPE = RecipeState(
         threshold=1.0,
         calibration_version=3,
         review_threshold=0.8,
+        region_rules=RegionRules(min_area_mm2=2.5),
         trigger="part_present",
         since=_NOON,
     ),

@@ -64,7 +64,13 @@ def calibrate_bundle(
         known = _scored(bundle, material, runner, progress)
         found = fit(once_per_part(known, dedupe=dedupe), asked)
         calibration = calibration_of(
-            found, bundle, created_utc=created_utc, created_by=created_by, note=note, rules=material.rules
+            found,
+            model_sha256=bundle.model_sha256,
+            replaces=None if bundle.calibration is None else bundle.calibration.calibration_id,
+            created_utc=created_utc,
+            created_by=created_by,
+            note=note,
+            rules=material.rules,
         )
         wanted = {part.name for group in closest(found) for part in group}
         shown = [capture for capture in material.captures if capture.name in wanted]

@@ -6,7 +6,6 @@ import getpass
 import socket
 from datetime import datetime
 
-from edge.bundle import Bundle
 from edge.calibrating.fitting import Fit
 from edge.calibration import MAX_CAPTURES, Calibration
 from edge.conformal import finite_scores
@@ -21,20 +20,24 @@ _MOST_NAME = 200
 
 def calibration_of(
     fit: Fit,
-    bundle: Bundle,
     *,
+    model_sha256: str,
+    replaces: str | None,
     created_utc: datetime,
     created_by: str,
     note: str | None = None,
     rules: RegionRules | None = None,
 ) -> Calibration:
-    """The calibration of a bundle's model; the rate in it is what is promised, be it less than asked for."""
+    """The calibration of a model, which had `replaces` before.
+
+    The rate in it is what is promised, be it less than asked for.
+    """
     promise = fit.promise
     captures = sorted({part.capture_sha256 for part in fit.known.parts if part.capture_sha256 is not None})
     told = " ".join(filter(None, (note, fit.sentence + ".", *(f"{text}." for text in fit.warnings))))
     return Calibration(
         calibration_id=f"{created_utc:%Y%m%dT%H%M%SZ}-{fit.method.replace('_', '-')}",
-        model_sha256=bundle.model_sha256,
+        model_sha256=model_sha256,
         threshold=fit.threshold,
         review_threshold=fit.review_threshold,
         method=fit.method,
@@ -46,7 +49,7 @@ def calibration_of(
         bad_parts=len(fit.known.bad),
         created_utc=created_utc,
         created_by=created_by[:_MOST_NAME],
-        replaces=None if bundle.calibration is None else bundle.calibration.calibration_id,
+        replaces=replaces,
         note=told if len(told) <= _MOST_NOTE else told[: _MOST_NOTE - 1] + "…",
         region_rules=rules,
         good_scores=some_of(finite_scores([part.score for part in fit.known.good])),

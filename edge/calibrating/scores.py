@@ -13,6 +13,9 @@ from edge.errors import CalibrationError
 __all__ = ["KnownParts", "ScoredPart", "once_per_part", "read_scores", "some"]
 
 _COLUMNS = ("score", "label", "lot", "part")
+_OF_A_RIG = ("result_id", "model_sha256", "region_rules")
+"""What `edge-calibrate live` also keeps of each part; nothing here needs it."""
+
 _GOOD = ("good", "ok", "")
 _MAX_ROWS = 1_000_000
 
@@ -61,7 +64,7 @@ def read_scores(path: Path) -> KnownParts:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
             columns = [name.strip() for name in reader.fieldnames or ()]
-            unknown = sorted(set(columns) - set(_COLUMNS))
+            unknown = sorted(set(columns) - {*_COLUMNS, *_OF_A_RIG})
             if "score" not in columns or unknown:
                 raise CalibrationError(
                     f"{path}: its first row must name the columns, score and perhaps label, lot, part; it "

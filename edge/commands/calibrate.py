@@ -27,6 +27,7 @@ from edge.calibrating.scores import once_per_part, read_scores
 from edge.calibrating.tradeoff import Costs
 from edge.calibration import Calibration
 from edge.calibration_file import CALIBRATION_FILE
+from edge.commands.calibrate_live import live
 from edge.commands.calibrate_rig import apply, rollback
 from edge.commands.common import ended_by_errors
 from edge.conformal import check_rate
@@ -363,6 +364,7 @@ def _costs(text: str | None, prevalence: float) -> Costs | None:
         raise CalibrationError(f"--costs {text!r}: must be two numbers, such as 1:50") from error
 
 
+app.command()(live)
 app.command()(apply)
 app.command()(rollback)
 

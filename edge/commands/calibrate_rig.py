@@ -28,12 +28,12 @@ from edge.commands.common import ended_by_errors
 from edge.order_messages import CalibrationOrder, RollbackOrder
 from edge.sealed import read_sealed
 
-__all__ = ["apply", "apply_over", "rollback"]
+__all__ = ["Client", "InForce", "RigPlace", "Timeout", "apply", "apply_over", "rollback"]
 
 _MOST_NAME = 128
 
-_Rig = Annotated[str, typer.Option(help="The rig: enterprise/site/area/line/cell.")]
-_Client = Annotated[
+RigPlace = Annotated[str, typer.Option(help="The rig: enterprise/site/area/line/cell.")]
+Client = Annotated[
     str | None,
     typer.Option(
         help="Whose topic to command on (commands.allow); if not given --username, else everybody's."
@@ -44,7 +44,7 @@ _Expected = Annotated[
     typer.Option(min=0, help="Only where this version is in force; if not given, the one that the rig says."),
 ]
 _Recipe = Annotated[str | None, typer.Option(help="Only where this recipe runs.")]
-_Timeout = Annotated[float, typer.Option(min=0.1, max=600, help="Seconds to wait for the rig.")]
+Timeout = Annotated[float, typer.Option(min=0.1, max=600, help="Seconds to wait for the rig.")]
 _Json = Annotated[bool, typer.Option("--json", help="What is in force now, as one JSON object.")]
 
 
@@ -114,7 +114,7 @@ def apply(
         Path, typer.Argument(help="A calibration.yaml, or the folder (a bundle, --out) that holds one.")
     ],
     *,
-    rig: _Rig,
+    rig: RigPlace,
     host: Host = "127.0.0.1",
     port: Port = None,
     username: Username = None,
@@ -123,10 +123,10 @@ def apply(
     ca_file: CaFile = None,
     cert_file: CertFile = None,
     key_file: KeyFile = None,
-    client: _Client = None,
+    client: Client = None,
     expected_version: _Expected = None,
     recipe: _Recipe = None,
-    timeout: _Timeout = 30.0,
+    timeout: Timeout = 30.0,
     as_json: _Json = False,
 ) -> None:
     """Have a rig at work judge by a calibration, from its next part on.
@@ -150,7 +150,7 @@ def apply(
 def rollback(
     *,
     to_version: Annotated[int, typer.Option(min=1, help="The version to judge by again.")],
-    rig: _Rig,
+    rig: RigPlace,
     host: Host = "127.0.0.1",
     port: Port = None,
     username: Username = None,
@@ -159,10 +159,10 @@ def rollback(
     ca_file: CaFile = None,
     cert_file: CertFile = None,
     key_file: KeyFile = None,
-    client: _Client = None,
+    client: Client = None,
     expected_version: _Expected = None,
     recipe: _Recipe = None,
-    timeout: _Timeout = 30.0,
+    timeout: Timeout = 30.0,
     as_json: _Json = False,
 ) -> None:
     """Have a rig at work judge by an earlier version of its calibration again; that becomes a new version.
