@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.calibration import MAX_GOOD_SCORES, Calibration
+from edge.conformal import finite_scores, marginal_rank
 from edge.errors import CalibrationError
 
 __all__ = ["calibrate_by_quantile", "quantile_rank", "some_of"]
@@ -17,8 +17,7 @@ __all__ = ["calibrate_by_quantile", "quantile_rank", "some_of"]
 
 def quantile_rank(count: int, false_reject_rate: float) -> int:
     """Which of `count` good scores, from the smallest (1), is the threshold: ⌈(n + 1)(1 − α)⌉, at most n."""
-    # Less a hair: (n + 1)(1 − α) that is whole on paper must not be rounded up because floats miss it.
-    return min(count, math.ceil((count + 1) * (1.0 - false_reject_rate) - 1e-9))
+    return marginal_rank(count, false_reject_rate) or count
 
 
 def calibrate_by_quantile(
@@ -33,16 +32,7 @@ def calibrate_by_quantile(
         raise CalibrationError(
             f"false_reject_rate is {false_reject_rate}; must lie between 0 and 1, such as 0.02 for 2 %"
         )
-    values = np.sort(np.asarray(scores, dtype=np.float64))
-    if values.size == 0:
-        raise CalibrationError(
-            "no score of a good part to calibrate on; hold some good parts out of training"
-        )
-    broken = int((~np.isfinite(values)).sum())
-    if broken:
-        raise CalibrationError(
-            f"{broken} of {values.size} scores of good parts are NaN or infinite; export the model anew"
-        )
+    values = finite_scores(scores)
     return Calibration(
         calibration_id=f"{created_utc:%Y%m%dT%H%M%SZ}-quantile",
         model_sha256=model_sha256,

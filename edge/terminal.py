@@ -7,9 +7,10 @@ from types import TracebackType
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typing_extensions import Self
 
-__all__ = ["LiveDrawing"]
+__all__ = ["LiveDrawing", "counting_bars"]
 
 
 class LiveDrawing(ABC):
@@ -43,3 +44,15 @@ class LiveDrawing(ABC):
     @abstractmethod
     def render(self) -> RenderableType:
         """What there is to see now."""
+
+
+def counting_bars() -> Progress:
+    """Bars on stderr for work that is counted, with the time that is left; gone when it is done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from edge.bundle import Bundle
 from edge.calibrating.captures import KnownCapture, frames_of_recording
@@ -22,6 +21,7 @@ from edge.errors import CalibrationError
 from edge.region_rules import RegionRules
 from edge.runtime import runner_for
 from edge.runtime.runner import Runner
+from edge.terminal import counting_bars
 from edge.trained_on import trained_on
 
 __all__ = ["Calibrated", "Material", "calibrate_bundle"]
@@ -60,7 +60,7 @@ def calibrate_bundle(
     Raises `CalibrationError` where a capture was trained on, none can be judged, or the promise can't be
     given; `CaptureError`, `CameraError`, `RunnerError`.
     """
-    with _progress() as progress, runner_for(bundle) as runner:
+    with counting_bars() as progress, runner_for(bundle) as runner:
         known = _scored(bundle, material, runner, progress)
         found = fit(once_per_part(known, dedupe=dedupe), asked)
         calibration = calibration_of(
@@ -121,14 +121,3 @@ def _refuse_same_names(captures: Sequence[KnownCapture], digests: dict[str, str]
             "two lots of captures have one name, or one lot is given twice; give each once, under a name of "
             "its own"
         )
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
@@ -32,6 +32,7 @@ from edge.inspector import Inspector
 from edge.runtime import check_backend, runner_for
 from edge.runtime.tensorrt.progress import BuildProgress, BuildStep
 from edge.signature import public_key_from
+from edge.terminal import counting_bars
 from edge.trial import try_stages
 
 __all__ = ["app", "main"]
@@ -141,7 +142,7 @@ def _inspect_all(
     calibration = bundle.calibration
     with (
         report_folder(out) if out else nullcontext() as folder,
-        _progress() as progress,
+        counting_bars() as progress,
         runner_for(bundle, runtime, progress=_build_bars(progress)) as runner,
         camera,
     ):
@@ -169,17 +170,6 @@ def _expected(camera: FrameSource, limit: int | None) -> int | None:
     if limit is None or total is None:
         return total if limit is None else limit
     return min(limit, total)
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
 
 
 def _build_bars(progress: Progress) -> BuildProgress:
