@@ -6,8 +6,8 @@ import json
 
 from pydantic import BaseModel, ConfigDict
 
+from edge.calibrating.labelled import defects_named
 from edge.calibration import Calibration
-from edge.captures import GOOD
 from edge.errors import CalibrationError
 from edge.inspection import Outcome
 from edge.outbox_ledger import Ledger
@@ -67,7 +67,7 @@ def check_promise(ledger: Ledger, calibration: Calibration, level: float) -> Pro
             f"calibration {calibration.calibration_id} is provisional and promises nothing; calibrate with "
             "edge-calibrate fit"
         )
-    labels = _labels(ledger)
+    named = defects_named(ledger)
     good = rejected = bad = unlabelled = 0
     position = 0
     while verdicts := ledger.after(position, _PIECE):
@@ -81,7 +81,7 @@ def check_promise(ledger: Ledger, calibration: Calibration, level: float) -> Pro
                 continue
             if said["model_sha256"] != calibration.model_sha256:
                 continue
-            is_good = labels.get(verdict.result_id)
+            is_good = named[verdict.result_id] is None if verdict.result_id in named else None
             failed = verdict.outcome is Outcome.FAIL
             bad += is_good is False
             unlabelled += failed and is_good is None
@@ -103,15 +103,3 @@ def check_promise(ledger: Ledger, calibration: Calibration, level: float) -> Pro
         rate_at_least=lower_bound(count, alpha, level),
         broken=e_value >= limit,
     )
-
-
-def _labels(ledger: Ledger) -> dict[str, bool]:
-    """Whether the part of each labelled verdict is good, by its id."""
-    found: dict[str, bool] = {}
-    position = 0
-    while rows := ledger.labels_since(position, _PIECE):
-        position = rows[-1].position
-        for row in rows:
-            if not row.replaced:
-                found[row.result_id] = found.get(row.result_id, True) and row.label == GOOD
-    return found

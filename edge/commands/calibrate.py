@@ -18,6 +18,8 @@ from edge.calibrating.captures import captures_in
 from edge.calibrating.checking import check_promise
 from edge.calibrating.fitting import Asked, Fit, Lots, fit
 from edge.calibrating.gathering import Material, calibrate_bundle
+from edge.calibrating.labelled import LabelledStretch
+from edge.calibrating.labelled_fit import calibrate_labelled
 from edge.calibrating.need import ALPHAS, DELTAS, needs
 from edge.calibrating.output import PAGE_FILE, check_folder, install, write_folder, write_page
 from edge.calibrating.page import calibration_page, need_page
@@ -86,6 +88,20 @@ def fit_command(
     rules: Annotated[
         Path | None, typer.Option(help="Region rules (YAML) that are part of the score; see the docs.")
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="A rig's state folder: its verdicts by the bundle's model, and their labels."),
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="Of --labels: verdicts from then on (this computer's time).")
+    ] = None,
+    until: Annotated[datetime | None, typer.Option(help="Of --labels: verdicts before then.")] = None,
+    unlabelled_good: Annotated[
+        bool, typer.Option("--unlabelled-good", help="Of --labels: a rejected part without one is good.")
+    ] = False,
+    frames_are_parts: Annotated[
+        bool, typer.Option("--frames-are-parts", help="Of --labels: each free-running frame is a new part.")
+    ] = False,
     split: Annotated[str, typer.Option(help="Of MVTec 3D-AD: the split of --captures.")] = "validation",
     bad_split: Annotated[str, typer.Option(help="Of MVTec 3D-AD: the split of --bad.")] = "test",
     alpha: Annotated[float, typer.Option(help="The share of good parts that may be rejected.")] = 0.01,
@@ -129,15 +145,21 @@ def fit_command(
     """Find the threshold that good parts allow, and say what it promises.
 
     Captures are scored by the bundle as the device does it, with a progress bar. One that the model was
-    trained on is refused; a part that is there twice is found, by its serial or its look.
+    trained on is refused; a part that is there twice is found, by its serial or its look. With --labels the
+    scores are those that the rig gave; each rejected part must have a label.
 
     **Example:** `edge-calibrate fit --bundle bundles/gland --captures captures/gland/lot7 --out calibration`
 
     **Exit codes:** 0 the promise is as asked for, or --best-effort took less; 2 wrong command line, 3 --out,
-    4 captures, 5 bundle, 6 a stage can't run, 11 it can't be promised, or the scores can't be read.
+    4 captures, 5 bundle, 6 a stage can't run, 11 it can't be promised, or the scores can't be read, 12 the
+    outbox.
     """
     with ended_by_errors():
-        _check(scores, bundle, captures, recording, rules, install_it=install_it)
+        _check(scores, bundle, captures or recording, labels, rules, install_it=install_it)
+        if labels is None and (since or until or unlabelled_good or frames_are_parts):
+            raise typer.BadParameter(
+                "--since, --until, --unlabelled-good, --frames-are-parts are of --labels"
+            )
         if out is not None:
             check_folder(out)
         asked = Asked(
@@ -152,30 +174,44 @@ def fit_command(
         product: str | None = None
         calibration: Calibration | None = None
         pictures: dict[str, bytes] = {}
+        now, who = datetime.now(timezone.utc).replace(microsecond=0), by or this_person()
         if bundle is not None:
             loaded = load_bundle(bundle)
-            material = Material(
-                captures=tuple(
-                    [capture for path in captures or () for capture in captures_in(path, split)]
-                    + [
-                        capture
-                        for path in bad or ()
-                        for capture in captures_in(path, bad_split)
-                        if not capture.good
-                    ]
-                ),
-                recording=recording,
-                rules=None if rules is None else load_strict_yaml(rules, RegionRules),
-            )
-            done = calibrate_bundle(
-                loaded,
-                material,
-                asked,
-                dedupe=dedupe,
-                created_utc=datetime.now(timezone.utc).replace(microsecond=0),
-                created_by=by or this_person(),
-                note=note,
-            )
+            if labels is not None:
+                stretch = LabelledStretch(
+                    loaded.model_sha256,
+                    since=since and since.astimezone(timezone.utc),
+                    until=until and until.astimezone(timezone.utc),
+                    frames_are_parts=frames_are_parts,
+                    unlabelled_good=unlabelled_good,
+                )
+                done = calibrate_labelled(
+                    labels,
+                    loaded,
+                    stretch,
+                    asked,
+                    dedupe=dedupe,
+                    created_utc=now,
+                    created_by=who,
+                    note=note,
+                )
+            else:
+                good = [capture for path in captures or () for capture in captures_in(path, split)]
+                known_bad = [capture for path in bad or () for capture in captures_in(path, bad_split)]
+                material = Material(
+                    captures=(*good, *(capture for capture in known_bad if not capture.good)),
+                    recording=recording,
+                    rules=None if rules is None else load_strict_yaml(rules, RegionRules),
+                )
+                done = calibrate_bundle(
+                    loaded,
+                    material,
+                    asked,
+                    dedupe=dedupe,
+                    created_utc=now,
+                    created_by=who,
+                    note=note,
+                )
             found, calibration, pictures = done.fit, done.calibration, done.pictures
             product = loaded.product
         elif scores is not None:
@@ -191,26 +227,35 @@ def fit_command(
 def _check(
     scores: Path | None,
     bundle: Path | None,
-    captures: list[Path] | None,
-    recording: Path | None,
+    captures: object,
+    labels: Path | None,
     rules: Path | None,
     *,
     install_it: bool,
 ) -> None:
     """What does not go together is a wrong command line."""
     if bundle is None:
-        if captures or recording is not None:
+        if captures:
             raise typer.BadParameter("--captures and --recording are scored by a bundle; give --bundle")
+        if labels is not None:
+            raise typer.BadParameter("--labels are of verdicts by one model; give its --bundle")
         if scores is None:
-            raise typer.BadParameter("say what to calibrate on: --bundle and --captures, or --scores")
+            raise typer.BadParameter(
+                "say what to calibrate on: --bundle and --captures (or --labels), or --scores"
+            )
         if rules is not None:
             raise typer.BadParameter("--rules are part of a score that a bundle gives; give --bundle")
         if install_it:
             raise typer.BadParameter("--install puts a calibration into a bundle; give --bundle")
     elif scores is not None:
         raise typer.BadParameter("--scores has scores already; leave out --bundle")
-    elif not captures and recording is None:
-        raise typer.BadParameter("--bundle has nothing to score; give --captures or --recording")
+    elif labels is not None and (captures or rules is not None):
+        raise typer.BadParameter(
+            "--labels has the scores that the rig gave, by its own rules; leave out --captures, --recording, "
+            "--rules"
+        )
+    elif labels is None and not captures:
+        raise typer.BadParameter("--bundle has nothing to score; give --captures, --recording or --labels")
 
 
 def _print(found: Fit, *, as_json: bool, out: Path | None, installed: Path | None) -> None:
