@@ -80,8 +80,8 @@ def labelled_parts(
     if silent and not stretch.unlabelled_good:
         raise CalibrationError(
             f"{len(silent)} rejected parts of this stretch have no label ({some(silent)}): good ones among "
-            "them would be missing from the highest scores. Label them, end the stretch before them (--until), "
-            "or count them as good with --unlabelled-good, which keeps the promise and may let defects pass"
+            "them would be missing from the highest scores. Label them, end the stretch before (--until), or "
+            "count them as good with --unlabelled-good, which keeps the promise and may let defects pass"
         )
     if not any(part.good for part in parts):
         raise CalibrationError(_nothing(free_running, other))
