@@ -132,11 +132,14 @@ class Calibration(BaseModel):
     ) -> Calibration:
         """The same with a person's number in its place: whatever was promised, was promised of the other one.
 
+        Its good scores stay, but where a zone has a threshold of its own: its map is scaled by the number.
         Raises pydantic's `ValidationError`, a `ValueError`.
         """
+        scaled = self.region_rules is not None and self.region_rules.scales
         return Calibration.model_validate(
             {
                 **self.model_dump(),
+                "good_scores": None if scaled and threshold != self.threshold else self.good_scores,
                 "threshold": threshold,
                 "review_threshold": review_threshold,
                 "calibration_id": calibration_id,

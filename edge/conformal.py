@@ -12,6 +12,7 @@ section 3; docs/calibration.md has the proof.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,7 @@ __all__ = [
     "promised_alpha",
     "promised_delta",
     "promised_rank",
+    "ranked_scores",
     "rate_interval",
     "training_conditional_promise",
 ]
@@ -97,15 +99,29 @@ def check_rate(value: float, name: str) -> float:
 
 def finite_scores(scores: npt.ArrayLike) -> _Scores:
     """The scores (n,) ascending; raises `CalibrationError` where there is none, or one is not finite."""
+    return _ascending(scores, np.isfinite, "NaN or infinite")
+
+
+def ranked_scores(scores: npt.ArrayLike) -> _Scores:
+    """What parts are ranked by (n,), ascending: infinite where no threshold can pass a part, or fail it.
+
+    Raises `CalibrationError` where there is none, or one is NaN.
+    """
+    return _ascending(scores, lambda values: ~np.isnan(values), "NaN")
+
+
+def _ascending(
+    scores: npt.ArrayLike, allowed: Callable[[_Scores], npt.NDArray[np.bool_]], otherwise: str
+) -> _Scores:
     values = np.sort(np.asarray(scores, dtype=np.float64).ravel())  # (n,)
     if values.size == 0:
         raise CalibrationError(
             "no score of a good part to calibrate on; hold some good parts out of training"
         )
-    broken = int((~np.isfinite(values)).sum())
+    broken = int((~allowed(values)).sum())
     if broken:
         raise CalibrationError(
-            f"{broken} of {values.size} scores of good parts are NaN or infinite; export the model anew"
+            f"{broken} of {values.size} scores of good parts are {otherwise}; export the model anew"
         )
     return values
 

@@ -23,7 +23,7 @@ from edge.ruled_score import NoPieceSoLarge, RuledMap, RuledScore, cell_mm2_of
 from edge.runtime.runner import Runner
 from edge.scoring import smooth_map
 
-__all__ = ["Inspector", "PreparedPart", "regions_above"]
+__all__ = ["Critical", "Inspector", "PreparedPart", "regions_above"]
 
 _LOST_SHARE_LIMIT = 0.02
 """How much of the part may lie outside the view before a pass can no longer be trusted."""
@@ -48,6 +48,34 @@ class PreparedPart:
     preprocess_ms: float = 0.0
     prepared: Prepared | None = None
     undecided: Inspection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Critical:
+    """The lowest threshold at which a part passes, infinite where it never does or always; `zones` are those
+    that reject it by their own thresholds alone.
+    """
+
+    threshold: float
+    zones: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Mapped:
+    """What the model made of a part: cells (m, m), smoothed (side, side), and what one of those covers."""
+
+    frame: Frame
+    prepared: Prepared
+    cells: npt.NDArray[np.float32]
+    square: npt.NDArray[np.float32]
+    cell_mm2: float
+    preprocess_ms: float
+    inference_ms: float
+    ran: float
+
+    @property
+    def durations(self) -> Durations:
+        return Durations(self.preprocess_ms, self.inference_ms, _since_ms(self.ran))
 
 
 class Inspector:
@@ -103,6 +131,31 @@ class Inspector:
 
         Raises `GpuLost`: this process can't inspect another.
         """
+        mapped = self._mapped(part)
+        return mapped if isinstance(mapped, Inspection) else self._judge(mapped)
+
+    def critical(self, frame: Frame) -> Critical | Inspection:
+        """By what a part is ranked where a threshold is sought; where it has no score, its inspection.
+
+        It does not depend on the calibration's threshold, only on its region rules. Raises `GpuLost`.
+        """
+        mapped = self._mapped(self.prepare(frame))
+        if isinstance(mapped, Inspection):
+            return mapped
+        square, mask = mapped.square, mapped.prepared.mask
+        if not bool(np.isfinite(square).all()):
+            return _overflowed(mapped, float(square.max()))
+        try:
+            threshold = self._scoring.critical_threshold(square, mask, mapped.cell_mm2)
+        except NoPieceSoLarge as error:
+            return Inspection(
+                frame, Outcome.NO_DECISION, mapped.durations, reason="below_min_area", detail=str(error)
+            )
+        alone = threshold == math.inf
+        zones = self._scoring.rejecting_zones(square, mask, mapped.cell_mm2) if alone else ()
+        return Critical(threshold, zones)
+
+    def _mapped(self, part: PreparedPart) -> _Mapped | Inspection:
         if part.undecided is not None:
             return part.undecided
         if part.prepared is None:
@@ -125,22 +178,17 @@ class Inspector:
             )
             times = Durations(part.preprocess_ms, inference_ms, _since_ms(ran))
             return _failed(part.frame, times, "not_finite", detail)
-        return self._judge(part.frame, part.prepared, cells, (part.preprocess_ms, inference_ms, ran))
+        prepared = part.prepared
+        square = smooth_map(cells, prepared.mask, self._bundle.manifest.score)  # (side, side)
+        cell_mm2 = cell_mm2_of(prepared.view, square.shape[0], prepared.pixel_mm)
+        return _Mapped(part.frame, prepared, cells, square, cell_mm2, part.preprocess_ms, inference_ms, ran)
 
-    def _judge(
-        self,
-        frame: Frame,
-        prepared: Prepared,
-        cells: npt.NDArray[np.float32],
-        times: tuple[float, float, float],
-    ) -> Inspection:
-        preprocess_ms, inference_ms, ran = times
+    def _judge(self, mapped: _Mapped) -> Inspection:
+        frame, prepared = mapped.frame, mapped.prepared
         calibration = self._bundle.calibration
         threshold = None if calibration is None else calibration.threshold
         review_threshold = None if calibration is None else calibration.review_threshold
-        square = smooth_map(cells, prepared.mask, self._bundle.manifest.score)  # (side, side)
-        cell_mm2 = cell_mm2_of(prepared.view, square.shape[0], prepared.pixel_mm)
-        ruled = self._scoring.ruled(square, prepared.mask, threshold, cell_mm2)
+        ruled = self._scoring.ruled(mapped.square, prepared.mask, threshold, mapped.cell_mm2)
         score: float | None = None
         regions: tuple[Region, ...] = ()
         decided: tuple[Outcome, str | None, str | None]
@@ -150,9 +198,7 @@ class Inspector:
             decided = Outcome.NO_DECISION, "below_min_area", str(error)
         else:
             if not math.isfinite(score):
-                overflow = f"the anomaly map reaches {cells.max():g}, and its smoothed score is {score}"
-                durations = Durations(preprocess_ms, inference_ms, _since_ms(ran))
-                return _failed(frame, durations, "not_finite", overflow)
+                return _overflowed(mapped, score)
             decided = _decide(score, calibration, self._unseen(frame, prepared))
             limit = {Outcome.FAIL: threshold, Outcome.REVIEW: review_threshold}.get(decided[0])
             if limit is not None:
@@ -162,7 +208,7 @@ class Inspector:
         return Inspection(
             frame=frame,
             outcome=decided[0],
-            durations=Durations(preprocess_ms, inference_ms, _since_ms(ran)),
+            durations=mapped.durations,
             reason=decided[1],
             detail=decided[2],
             score=score,
@@ -262,6 +308,11 @@ def _undecided(frame: Frame, started: float, reason: str, detail: str) -> Prepar
 
 def _failed(frame: Frame, times: Durations, reason: str, detail: str) -> Inspection:
     return Inspection(frame=frame, outcome=Outcome.ERROR, durations=times, reason=reason, detail=detail)
+
+
+def _overflowed(mapped: _Mapped, score: float) -> Inspection:
+    overflow = f"the anomaly map reaches {mapped.cells.max():g}, and its smoothed score is {score}"
+    return _failed(mapped.frame, mapped.durations, "not_finite", overflow)
 
 
 def _since_ms(started: float) -> float:

@@ -58,6 +58,7 @@ class RuledScore:
         self._min_area_mm2 = rules.min_area_mm2
         self._ignored: Mask | None = None
         self._limits: npt.NDArray[np.float64] | None = None  # (side, side) the zones' thresholds, else inf
+        self._limiting: list[tuple[str, Mask, float]] = []
         for zone in rules.zones:
             inside = zone_mask(zone, side)
             if zone.threshold is None:
@@ -65,6 +66,7 @@ class RuledScore:
             else:
                 before = np.full((side, side), np.inf) if self._limits is None else self._limits
                 self._limits = np.where(inside, np.minimum(before, zone.threshold), before)
+                self._limiting.append((zone.name, inside, zone.threshold))
 
     def ruled(
         self, square: npt.NDArray[np.float32], mask: Mask, threshold: float | None, cell_mm2: float
@@ -96,6 +98,25 @@ class RuledScore:
             of_zone = np.where(square.astype(np.float64) > self._limits, np.inf, -np.inf)
             ruled = np.where(np.isfinite(self._limits), of_zone, square.astype(np.float64))
         return self.score(self._counted(ruled, mask, cell_mm2))
+
+    def rejecting_zones(
+        self, square: npt.NDArray[np.float32], mask: Mask, cell_mm2: float
+    ) -> tuple[str, ...]:
+        """The zones whose own thresholds alone make a part fail; some where its critical one is infinite."""
+        if self._limits is None:
+            return ()
+        over = self._counted((square.astype(np.float64) > self._limits).astype(np.float32), mask, cell_mm2)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(
+            over.above(0.5).astype(np.uint8), connectivity=8
+        )
+        large = stats[:, cv2.CC_STAT_AREA] >= over.min_cells  # (pieces + 1,)
+        large[0] = False  # what is not over
+        failing = large[labels]  # (side, side)
+        return tuple(
+            name
+            for name, inside, limit in self._limiting
+            if bool((failing & inside & (square.astype(np.float64) > limit)).any())
+        )
 
     def _counted(self, ruled: _Float, mask: Mask, cell_mm2: float) -> RuledMap:
         counts = mask

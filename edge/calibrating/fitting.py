@@ -18,10 +18,12 @@ from edge.calibrating.tradeoff import (
     measured_rate,
     weaker_alpha,
 )
+from edge.calibrating.zones import refuse_unusable
 from edge.conformal import (
     Promise,
     finite_scores,
     marginal_promise,
+    ranked_scores,
     rate_interval,
     training_conditional_promise,
 )
@@ -90,9 +92,9 @@ class Fit:
 
 def fit(known: KnownParts, asked: Asked) -> Fit:
     """Find the threshold; raises `CalibrationError` where what is asked for can't be promised."""
-    good = finite_scores([part.score for part in known.good])
+    good = (ranked_scores if known.zoned else finite_scores)([part.score for part in known.good])
     bad = [part.score for part in known.bad]
-    _check(asked, bad)
+    _check(asked, bad, zoned=known.zoned)
     warnings = list(known.warnings)
     lots = [part.lot or "" for part in known.good]
     tested = test_lots([part.score for part in known.good], lots)
@@ -103,11 +105,15 @@ def fit(known: KnownParts, asked: Asked) -> Fit:
             "--lots worst promises it of each of them, --lots new of a lot that was not seen"
         )
     threshold, promise = _promised(known, asked, asked.alpha)
+    if known.zoned:
+        refuse_unusable(threshold, known)
     if not promise.kept:
         warnings.append(f"best effort: {promise.sentence}; asked for were {100 * asked.alpha:g} %")
     if asked.costs is not None:
         threshold, promise, said = _cheapest(known, asked, threshold, promise)
         warnings += said
+        if known.zoned:
+            refuse_unusable(threshold, known)
     review = review_promise = None
     if asked.review_alpha is not None:
         review, review_promise = _promised(known, asked, asked.review_alpha)
@@ -135,8 +141,8 @@ def fit(known: KnownParts, asked: Asked) -> Fit:
     )
 
 
-def _check(asked: Asked, bad: list[float]) -> None:
-    if any(not math.isfinite(score) for score in bad):
+def _check(asked: Asked, bad: list[float], *, zoned: bool) -> None:
+    if any(math.isnan(score) or (not zoned and math.isinf(score)) for score in bad):
         raise CalibrationError("a score of a bad part is NaN or infinite; export the model anew")
     if asked.weaken and asked.costs is None:
         raise CalibrationError("--weaken lets --costs go below the promise; give --costs, or leave it out")
@@ -149,6 +155,12 @@ def _check(asked: Asked, bad: list[float]) -> None:
         raise CalibrationError(
             f"--review-alpha {asked.review_alpha:g} must be above --alpha {asked.alpha:g}: more good parts "
             "are looked at than rejected"
+        )
+    if asked.review_alpha is not None and zoned:
+        raise CalibrationError(
+            "--review-alpha finds no band where a zone has a threshold of its own: its map is scaled by the "
+            "threshold that is found, so how many parts score in a band below it can't be promised; leave "
+            "out the one or the other"
         )
     if asked.lots is Lots.WORST and asked.delta is None:
         raise CalibrationError("--lots worst promises with confidence; leave out --marginal")
@@ -167,7 +179,7 @@ def _promised(known: KnownParts, asked: Asked, alpha: float) -> tuple[float, Pro
         if asked.lots is Lots.NEW:
             return new_lot_threshold(scores, names, alpha, best_effort=asked.best_effort)
         return worst_lot_threshold(scores, names, alpha, asked.delta or 0.0, best_effort=asked.best_effort)
-    values = finite_scores(scores)
+    values = ranked_scores(scores)
     promise = (
         marginal_promise(values.size, alpha, best_effort=asked.best_effort)
         if asked.delta is None
@@ -198,7 +210,7 @@ def _cheapest(
                 f"{100 * best.rejected_good:.3g} % of the good parts; --weaken takes it"
             ],
         )
-    values = finite_scores(good)
+    values = ranked_scores(good)
     rank = int((values <= best.threshold).sum())
     if rank == 0:
         raise CalibrationError(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,9 +15,11 @@ from edge.calibrating.fitting import Asked, Fit, fit
 from edge.calibrating.page import closest
 from edge.calibrating.record import calibration_of
 from edge.calibrating.scores import KnownParts, once_per_part
-from edge.calibrating.scoring import Scorer, pictures_of, refuse_trained_on
+from edge.calibrating.scoring import Scorer, pictures_of, refuse_trained_on, score_at
+from edge.calibrating.zones import rescored
 from edge.calibration import Calibration
 from edge.errors import CalibrationError
+from edge.frame import Frame
 from edge.region_rules import RegionRules
 from edge.runtime import runner_for
 from edge.runtime.runner import Runner
@@ -57,12 +59,21 @@ def calibrate_bundle(
 ) -> Calibrated:
     """Score the material by the bundle, find the threshold, and show its closest parts.
 
+    Where zones have thresholds of their own, all is scored a second time, at the threshold that was found.
+
     Raises `CalibrationError` where a capture was trained on, none can be judged, or the promise can't be
     given; `CaptureError`, `CameraError`, `RunnerError`.
     """
     with counting_bars() as progress, runner_for(bundle) as runner:
         known = _scored(bundle, material, runner, progress)
         found = fit(once_per_part(known, dedupe=dedupe), asked)
+        if material.rules is not None and material.rules.scales:
+            score = score_at(bundle, runner, material.rules, found.threshold)
+            scores = {
+                shown.name: score(shown.name, shown.frame)
+                for shown in _shown(material, progress, "scores at it")
+            }
+            found = replace(found, known=rescored(found.known, found.threshold, scores))
         calibration = calibration_of(
             found,
             model_sha256=bundle.model_sha256,
@@ -85,34 +96,48 @@ def _scored(bundle: Bundle, material: Material, runner: Runner, progress: Progre
     good = [(capture.name, digests[capture.name]) for capture in material.captures if capture.good]
     said = refuse_trained_on(good, trained_on(bundle)) if good else ()
     scorer = Scorer(bundle, runner, material.rules)
-    task = progress.add_task("scores", total=len(material.captures))
-    for number, capture in enumerate(material.captures):
+    for shown in _shown(material, progress, "scores"):
+        capture = shown.capture
         scorer.add(
-            capture.name,
-            capture.sample.frame(number),
-            capture_sha256=digests[capture.name],
-            defect=capture.sample.defect,
-            lot=capture.lot,
-            serial=capture.serial,
+            shown.name,
+            shown.frame,
+            capture_sha256=shown.sha256,
+            defect=None if capture is None else capture.sample.defect,
+            lot=shown.lot,
+            serial=None if capture is None else capture.serial,
         )
-        progress.advance(task)
-    if material.recording is not None:
-        task = progress.add_task(material.recording.name, total=None)
-        for digest, frame in frames_of_recording(material.recording):
-            scorer.add(
-                f"{material.recording.name}/{frame.seq:06d}",
-                frame,
-                capture_sha256=digest,
-                lot=material.recording.name,
-            )
-            progress.advance(task)
     known = scorer.known()
     if not known.good:
         raise CalibrationError(
             f"none of {len(material.captures)} captures shows a good part that can be judged; "
             + (known.warnings[0] if known.warnings else "good parts lie in good/")
         )
-    return KnownParts(known.parts, (*said, *known.warnings))
+    return replace(known, warnings=(*said, *known.warnings))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Shown:
+    """A frame under the name that its part has; `capture` None where it is of a recording."""
+
+    name: str
+    frame: Frame
+    lot: str | None
+    sha256: str
+    capture: KnownCapture | None = None
+
+
+def _shown(material: Material, progress: Progress, what: str) -> Iterator[_Shown]:
+    """Every frame of the material, in the same order and under the same names each time; tells `progress`."""
+    task = progress.add_task(what, total=len(material.captures))
+    for number, capture in enumerate(material.captures):
+        yield _Shown(capture.name, capture.sample.frame(number), capture.lot, capture.sha256, capture)
+        progress.advance(task)
+    if material.recording is not None:
+        name = material.recording.name
+        task = progress.add_task(name, total=None)
+        for digest, frame in frames_of_recording(material.recording):
+            yield _Shown(f"{name}/{frame.seq:06d}", frame, name, digest)
+            progress.advance(task)
 
 
 def _refuse_same_names(captures: Sequence[KnownCapture], digests: dict[str, str]) -> None:

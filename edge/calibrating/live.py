@@ -58,8 +58,8 @@ class LiveScores:
         self.calibration_id = running.calibration_id
         if self.rules is not None and self.rules.scales:
             raise CalibrationError(
-                "a zone with a threshold of its own is scaled by the one that is to be found; apply a "
-                "calibration without the zone's threshold, and set it afterwards"
+                "a zone with a threshold of its own is scaled by the one that is to be found; take "
+                "captures, and find it with edge-calibrate fit --rules; or apply a calibration without it"
             )
         self._known = {(running.calibration_id, running.version): self.rules}
         self._parts: list[ScoredPart] = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge.conformal import Promise, check_rate, finite_scores, parts_needed, training_conditional_promise
+from edge.conformal import Promise, check_rate, parts_needed, ranked_scores, training_conditional_promise
 from edge.errors import CalibrationError
 
 __all__ = ["LotTest", "new_lot_threshold", "test_lots", "worst_lot_threshold"]
@@ -56,7 +56,7 @@ def test_lots(scores: Sequence[float], lots: Sequence[str]) -> LotTest | None:
     values = np.asarray(scores, dtype=np.float64)[kept]  # (n,)
     codes = np.array([names.index(lots[index]) for index in kept])  # (n,)
     order = np.argsort(values, kind="stable")
-    last_of_ties = np.append(np.diff(values[order]) > 0, True)  # (n,)
+    last_of_ties = np.append(values[order][1:] > values[order][:-1], True)  # (n,)
     codes = codes[order]
     distances = _distances(codes[None], last_of_ties, len(names))[0]  # (lots,)
     found = float(_weighted(distances, codes).max())
@@ -69,8 +69,8 @@ def test_lots(scores: Sequence[float], lots: Sequence[str]) -> LotTest | None:
         by_chance = _weighted(_distances(shuffled, last_of_ties, len(names)), codes).max(axis=1)
         as_large += int((by_chance >= found - 1e-12).sum())
     worst = int(np.argmax(_weighted(distances, codes)))
-    inside = values[order][codes == worst]
-    outside = values[order][codes != worst]
+    bounded = _bounded(values[order])
+    inside, outside = bounded[codes == worst], bounded[codes != worst]
     return LotTest(
         p_value=(1 + as_large) / (1 + _PERMUTATIONS),
         lot=names[worst],
@@ -78,6 +78,12 @@ def test_lots(scores: Sequence[float], lots: Sequence[str]) -> LotTest | None:
         median_shift=float(np.median(inside) - np.median(outside)),
         parts_by_lot={name: lots.count(name) for name in dict.fromkeys(lots)},
     )
+
+
+def _bounded(values: _Scores) -> _Scores:
+    """Infinite ones as the farthest that is not: two medians must have a difference."""
+    finite = values[np.isfinite(values)]
+    return np.clip(values, finite.min(), finite.max()) if finite.size else np.zeros_like(values)
 
 
 test_lots.__test__ = False  # type: ignore[attr-defined]
@@ -111,7 +117,7 @@ def worst_lot_threshold(
     each = delta / len(names)
     found: list[tuple[float, Promise]] = []
     for name in names:
-        values = finite_scores([score for score, lot in zip(scores, lots, strict=True) if lot == name])
+        values = ranked_scores([score for score, lot in zip(scores, lots, strict=True) if lot == name])
         if not best_effort and values.size < (needed := parts_needed(alpha, each)):
             raise CalibrationError(
                 f"lot {name!r} has {values.size} good parts; a promise for each of {len(names)} lots takes "
@@ -121,7 +127,7 @@ def worst_lot_threshold(
         promise = training_conditional_promise(values.size, alpha, each, best_effort=True)
         found.append((float(values[promise.rank - 1]), promise))
     threshold = max(found, key=lambda lot: lot[0])[0]
-    everyone = finite_scores(scores)
+    everyone = ranked_scores(scores)
     return threshold, Promise(
         parts=everyone.size,
         rank=int((everyone <= threshold).sum()),
@@ -148,7 +154,7 @@ def new_lot_threshold(
     names = list(dict.fromkeys(lots))
     count = len(names)
     values = np.asarray(scores, dtype=np.float64)  # (n,)
-    everyone = finite_scores(values)
+    everyone = ranked_scores(values)
     needed = math.ceil(1 / alpha - 1 - 1e-9)
     if count < needed:
         if not best_effort:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge.errors import CalibrationError
@@ -25,7 +25,8 @@ class ScoredPart:
     """One part (or capture of it): its score, whether it is good, and where it comes from.
 
     `name` is its row or capture, `part` what stands for the physical part (a serial), None if unknown;
-    `lot` the day or batch; `capture_sha256` of its colour picture; `picture` a JPEG of it with its heatmap.
+    `lot` the day or batch; `capture_sha256` of its colour picture; `picture` a JPEG of it with its heatmap;
+    `zones` those whose own threshold alone rejects it, whatever the calibration's is: its score is infinite.
     """
 
     name: str
@@ -36,14 +37,20 @@ class ScoredPart:
     part: str | None = None
     capture_sha256: str | None = None
     picture: bytes | None = field(default=None, repr=False)
+    zones: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class KnownParts:
-    """Parts to calibrate with, and what has to be said of them."""
+    """Parts to calibrate with, and what has to be said of them.
+
+    `zoned`: zones have thresholds of their own, and each score is the lowest threshold at which the part
+    passes (`edge.ruled_score.RuledScore.critical_threshold`), which may be infinite.
+    """
 
     parts: tuple[ScoredPart, ...]
     warnings: tuple[str, ...] = ()
+    zoned: bool = False
 
     @property
     def good(self) -> tuple[ScoredPart, ...]:
@@ -133,7 +140,7 @@ def once_per_part(known: KnownParts, *, dedupe: bool) -> KnownParts:
         else f"{len(again)} captures show a part that was there before ({named}): a promise counts parts, so "
         "it is worth less than it says; count each once with --dedupe"
     )
-    return KnownParts(tuple(kept), (*known.warnings, said))
+    return replace(known, parts=tuple(kept), warnings=(*known.warnings, said))
 
 
 def some(names: Sequence[str], count: int = 3) -> str:

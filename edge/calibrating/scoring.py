@@ -25,10 +25,10 @@ from edge.region_rules import RegionRules
 from edge.runtime.runner import Runner
 from edge.trained_on import TrainedOn
 
-__all__ = ["Scorer", "pictures_of", "refuse_trained_on"]
+__all__ = ["Scorer", "pictures_of", "refuse_trained_on", "score_at"]
 
-_NOBODY_FAILS = 1e30
-"""Rules need a calibration to be part of, and a threshold that changes no score."""
+_ANY = 1.0
+"""Rules need a calibration to be part of, and that needs a threshold; no critical one depends on it."""
 
 _PICTURE_PX = 420
 
@@ -36,13 +36,16 @@ _PICTURE_PX = 420
 class Scorer:
     """Scores frames by a bundle without its threshold, and remembers what it could not judge.
 
-    `rules` are part of the score. Raises `CalibrationError` where they scale the map by a threshold that is
-    yet to be found, or don't go with the model's score.
+    `rules` are part of the score. A score is the lowest threshold at which the part passes: what the rig will
+    give it where no zone has a threshold of its own. Raises `CalibrationError` where they don't go with the
+    model's score.
     """
 
     def __init__(self, bundle: Bundle, runner: Runner, rules: RegionRules | None = None) -> None:
         self._bundle = bundle
-        self._inspector = Inspector(replace(bundle, calibration=_ruled_by(rules, bundle)), runner)
+        self._zoned = rules is not None and rules.scales
+        ruled = None if rules is None else _ruled_by(rules, bundle, _ANY)
+        self._inspector = Inspector(replace(bundle, calibration=ruled), runner)
         self._seen = Known(rests=False)
         self._parts: list[ScoredPart] = []
         self._unjudged: list[tuple[str, str]] = []
@@ -58,23 +61,20 @@ class Scorer:
         serial: str | None = None,
     ) -> ScoredPart | None:
         """Score one frame; None where it can't be judged; raises `CalibrationError` where the model fails."""
-        inspection = self._inspector.inspect(frame)
-        if inspection.outcome is Outcome.ERROR:
-            raise CalibrationError(
-                f"{name}: the model gives no score ({inspection.reason}: {inspection.detail}); export it "
-                "anew, or leave the capture out"
-            )
-        if inspection.score is None:
-            self._unjudged.append((name, inspection.reason or inspection.outcome.value))
+        found = self._inspector.critical(frame)
+        if isinstance(found, Inspection):
+            _refuse_error(name, found)
+            self._unjudged.append((name, found.reason or found.outcome.value))
             return None
         part = ScoredPart(
             name=name,
-            score=inspection.score,
+            score=found.threshold,
             good=defect is None,
             defect=defect,
             lot=lot,
             part=serial if defect is not None or serial is not None else self._part_of(name, frame),
             capture_sha256=capture_sha256,
+            zones=found.zones,
         )
         self._parts.append(part)
         return part
@@ -82,7 +82,7 @@ class Scorer:
     def known(self) -> KnownParts:
         """All that was scored, and a warning of what could not be."""
         if not self._unjudged:
-            return KnownParts(tuple(self._parts))
+            return KnownParts(tuple(self._parts), zoned=self._zoned)
         reasons = Counter(reason for _, reason in self._unjudged)
         said = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         return KnownParts(
@@ -92,6 +92,7 @@ class Scorer:
                 f"{some([name for name, _ in self._unjudged])}) and count neither way; parts like them "
                 "get no decision on the rig, either",
             ),
+            zoned=self._zoned,
         )
 
     def _part_of(self, name: str, frame: Frame) -> str:
@@ -103,18 +104,33 @@ class Scorer:
         return same or name
 
 
-def _ruled_by(rules: RegionRules | None, bundle: Bundle) -> Calibration | None:
-    if rules is None:
-        return None
-    if rules.scales:
+def _refuse_error(name: str, inspection: Inspection) -> None:
+    if inspection.outcome is Outcome.ERROR:
         raise CalibrationError(
-            "a zone with a threshold of its own is scaled by the one that is to be found; calibrate without "
-            "the zone's threshold, and set it afterwards"
+            f"{name}: the model gives no score ({inspection.reason}: {inspection.detail}); export it "
+            "anew, or leave the capture out"
         )
+
+
+def score_at(
+    bundle: Bundle, runner: Runner, rules: RegionRules, threshold: float
+) -> Callable[[str, Frame], float | None]:
+    """What the rig scores a named frame with at a threshold; raises `CalibrationError` as `add` does."""
+    inspector = Inspector(replace(bundle, calibration=_ruled_by(rules, bundle, threshold)), runner)
+
+    def score(name: str, frame: Frame) -> float | None:
+        inspection = inspector.inspect(frame)
+        _refuse_error(name, inspection)
+        return inspection.score
+
+    return score
+
+
+def _ruled_by(rules: RegionRules, bundle: Bundle, threshold: float) -> Calibration:
     return Calibration(
         calibration_id="to be found",
         model_sha256=bundle.model_sha256,
-        threshold=_NOBODY_FAILS,
+        threshold=threshold,
         method="manual",
         good_parts=1,
         created_utc=datetime.now(timezone.utc),

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from edge.conformal import check_rate, finite_scores, promised_alpha
+from edge.conformal import check_rate, promised_alpha, ranked_scores
 from edge.errors import CalibrationError
 
 __all__ = ["Costs", "CurvePoint", "Rate", "cheapest_threshold", "curve", "measured_rate", "weaker_alpha"]
@@ -66,9 +66,13 @@ def measured_rate(count: int, of: int, confidence: float = 0.95) -> Rate:
 
 
 def curve(good: Sequence[float], bad: Sequence[float], costs: Costs | None = None) -> tuple[CurvePoint, ...]:
-    """Every threshold at which something changes, ascending; at most 400, evenly spaced among them."""
-    goods, bads = finite_scores(good), np.sort(np.asarray(bad, dtype=np.float64))
+    """Every threshold at which something changes, ascending; at most 400, evenly spaced among them.
+
+    The first is -infinite where there are parts that pass at any threshold.
+    """
+    goods, bads = ranked_scores(good), np.sort(np.asarray(bad, dtype=np.float64))
     steps = np.unique(np.concatenate([goods, bads]))
+    steps = steps[steps < np.inf]
     if steps.size > _MOST_POINTS:
         steps = steps[np.unique(np.linspace(0, steps.size - 1, _MOST_POINTS).round().astype(int))]
     return tuple(_point(float(threshold), goods, bads, costs) for threshold in steps)
@@ -80,12 +84,15 @@ def cheapest_threshold(
     """The threshold of least mean cost per part as measured, none below `at_least`.
 
     Of equal ones the smallest: what nobody has seen yet is found by a small threshold. Raises
-    `CalibrationError` without a bad part.
+    `CalibrationError` without a bad part, or where no part has a finite score.
     """
-    goods, bads = finite_scores(good), np.sort(np.asarray(bad, dtype=np.float64))
+    goods, bads = ranked_scores(good), np.sort(np.asarray(bad, dtype=np.float64))
     if bads.size == 0:
         raise CalibrationError("costs need bad parts to weigh: give some, with a label other than good")
     steps = np.unique(np.concatenate([goods, bads]))
+    steps = steps[np.isfinite(steps)]
+    if steps.size == 0:
+        raise CalibrationError("no part's verdict depends on the threshold, so none is cheaper than another")
     allowed = np.unique(
         np.append(steps[steps >= at_least], at_least if math.isfinite(at_least) else steps[0])
     )

@@ -201,6 +201,13 @@ def test_a_number_set_by_hand_keeps_the_scores_and_promises_nothing() -> None:
     assert (by_hand.region_rules, by_hand.good_scores) == (found.region_rules, found.good_scores)
 
 
+def test_scores_that_a_zone_scaled_are_not_those_at_another_threshold() -> None:
+    rules = RegionRules(zones=(Zone(name="thread", corners=LEFT, threshold=0.5),))
+    found = found_in([1.0, 2.0], 0.02).model_copy(update={"region_rules": rules})
+    assert found.by_hand(1.25, None, calibration_id="x").good_scores is None
+    assert found.by_hand(found.threshold, None, calibration_id="x").good_scores == found.good_scores
+
+
 @pytest.mark.parametrize(
     ("threshold", "review"), [(math.nan, None), (math.inf, None), (1.0, 1.0), (1.0, math.nan)]
 )

@@ -21,7 +21,9 @@ from edge.calibration_file import read_calibration
 from edge.captures import list_captures, write_capture
 from edge.commands.calibrate import app
 from edge.errors import CalibrationError
+from edge.inspection import Outcome
 from edge.inspector import Inspector
+from edge.region_rules import RegionRules, Zone
 from edge.runtime import runner_for
 from edge.sealed import file_sha256
 from edge.signing import sign_bundle
@@ -243,15 +245,57 @@ class TestCaptures:
                 if sample.defect is None
             ]
         assert tuple(sorted(score for score in scores if score is not None)) == loaded.calibration.good_scores
-        rules.write_text(
-            "zones:\n- {name: left, corners: [[0, 0], [0.5, 0], [0.5, 1]], threshold: 0.5}\n",
-            encoding="utf-8",
-        )
-        refused = fitted(bundle, lots, "--rules", rules)
-        assert refused.exit_code == 11
-        assert "set it afterwards" in refused.stderr
         rules.write_text("min_area: 3\n", encoding="utf-8")
         assert fitted(bundle, lots, "--rules", rules).exit_code == 3
+
+    def test_a_zone_with_a_threshold_of_its_own_is_part_of_the_promise(
+        self, bundle: Path, lots: Path, tmp_path: Path
+    ) -> None:
+        rules = tmp_path / "rules.yaml"
+        in_the_zone = sorted(scores_in_the_left_half(bundle, lots))
+        plain = json.loads(fitted(bundle, lots).stdout)
+        # The worst good part fails by the zone alone, and lies above the threshold in any case.
+        write_zone(rules, (in_the_zone[-1] + in_the_zone[-2]) / 2)
+        asked = ("--marginal", "--alpha", 0.3)
+        result = fitted(bundle, lots, "--rules", rules, "--install", "--out", tmp_path / "out", *asked)
+        assert result.exit_code == 0, result.output
+        said = json.loads(result.stdout)
+        assert said["rejected_good"]["of"] == plain["good_parts"]
+        assert 1 <= said["rejected_good"]["count"] <= plain["good_parts"] - said["rank"]
+        loaded = load_bundle(bundle)
+        calibration = loaded.calibration
+        assert calibration is not None
+        assert calibration.threshold == said["threshold"]
+        with runner_for(loaded) as runner:
+            inspector = Inspector(loaded, runner)
+            samples = [sample for lot in sorted(lots.iterdir()) for sample in list_captures(lot)]
+            judged = [(sample.defect, inspector.inspect(sample.frame())) for sample in samples]
+        good = [inspection for defect, inspection in judged if defect is None]
+        bad = [inspection for defect, inspection in judged if defect is not None]
+        assert sum(one.outcome is Outcome.FAIL for one in good) == said["rejected_good"]["count"]
+        assert sum(one.outcome is Outcome.FAIL for one in bad) == said["found_bad"]["count"]
+        # What the rig's score watch compares with, and what people read, are the rig's scores.
+        scores = [one.score for one in good if one.score is not None]
+        assert calibration.good_scores == tuple(sorted(scores))
+        written = read_scores(tmp_path / "out" / "scores.csv")
+        assert [part.score for part in written.good] == scores
+        assert [part.score for part in written.bad] == [one.score for one in bad]
+        page = (tmp_path / "out" / "calibration.html").read_text(encoding="utf-8")
+        assert f"score {max(scores):.4g}" in page
+        assert "score inf" not in page
+
+    def test_a_zone_that_rejects_too_many_by_itself_is_named(
+        self, bundle: Path, lots: Path, tmp_path: Path
+    ) -> None:
+        rules = tmp_path / "rules.yaml"
+        write_zone(rules, sorted(scores_in_the_left_half(bundle, lots))[2])
+        result = fitted(bundle, lots, "--rules", rules)
+        assert result.exit_code == 11
+        assert "zones reject 5 of 8 good parts by their own thresholds alone" in result.stderr
+        assert "zone 'left' rejects 5" in result.stderr
+        review = fitted(bundle, lots, "--rules", rules, "--review-alpha", "0.5")
+        assert review.exit_code == 11
+        assert "--review-alpha finds no band" in review.stderr
 
     def test_nothing_is_written_over(self, bundle: Path, lots: Path, tmp_path: Path) -> None:
         (tmp_path / "out").mkdir()
@@ -269,6 +313,30 @@ class TestCaptures:
         path = bundle / "calibration.yaml"
         path.write_text(path.read_text(encoding="utf-8").replace("0.5", "0.6"), encoding="utf-8")
         assert calibrate("show", bundle).exit_code == 5
+
+
+def write_zone(rules: Path, threshold: float) -> None:
+    corners = "[[0, 0], [0.5, 0], [0.5, 1], [0, 1]]"
+    rules.write_text(
+        f"zones:\n- {{name: left, corners: {corners}, threshold: {threshold!r}}}\n", encoding="utf-8"
+    )
+
+
+def scores_in_the_left_half(bundle: Path, lots: Path) -> list[float]:
+    """Of the good parts, with the right half ignored."""
+    loaded = load_bundle(bundle)
+    right = Zone(name="right", corners=((0.5, 0), (1, 0), (1, 1), (0.5, 1)), ignore=True)
+    assert loaded.calibration is not None
+    ruled = loaded.calibration.model_copy(update={"region_rules": RegionRules(zones=(right,))})
+    with runner_for(loaded) as runner:
+        inspector = Inspector(replace(loaded, calibration=ruled), runner)
+        inspected = [
+            inspector.inspect(sample.frame())
+            for lot in sorted(lots.iterdir())
+            for sample in list_captures(lot)
+            if sample.defect is None
+        ]
+    return [one.score for one in inspected if one.score is not None]
 
 
 def test_a_list_of_captures_that_is_none_is_refused(lots: Path, tmp_path: Path) -> None:
