@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.camera.config import RecordingCamera
+from edge.camera.config import RECORDINGS, RecordingCamera
 from edge.camera.factory import source_from_config
 from edge.camera.sample import Sample
 from edge.captures import CAPTURE_FILE, list_captures, read_note
-from edge.errors import CaptureError
+from edge.errors import CameraError, CaptureError
 from edge.frame import Frame
 from edge.mvtec3d import CALIBRATION_FILE, SPLITS, list_category
 from edge.sealed import file_sha256
@@ -81,6 +81,8 @@ def _of_category(category: Path, split: str) -> tuple[KnownCapture, ...]:
 
 def frames_of_recording(path: Path) -> Iterator[tuple[str, Frame]]:
     """sha256 (of colour and depth) and frame, one after the other; raises `CameraError`."""
+    if path.suffix not in RECORDINGS:
+        raise CameraError(f"{path}: is no recording ({' or '.join(RECORDINGS)}); check the path")
     with source_from_config(RecordingCamera(path=path)) as source:
         for frame in source:
             digest = hashlib.sha256(frame.rgb.tobytes())

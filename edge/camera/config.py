@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 __all__ = [
+    "RECORDINGS",
     "CameraConfig",
     "CareConfig",
     "FolderCamera",
@@ -110,6 +111,10 @@ class LiveCamera(_Source):
         return self
 
 
+RECORDINGS = (".db3", ".bag")
+"""How files of librealsense end: 2.58 and later, and before."""
+
+
 class RecordingCamera(_Source):
     """A recording of librealsense: `.db3` (2.58 and later) or `.bag` (before)."""
 
@@ -118,8 +123,8 @@ class RecordingCamera(_Source):
 
     @model_validator(mode="after")
     def _is_a_recording(self) -> Self:
-        if self.path.suffix not in (".db3", ".bag"):
-            raise ValueError(f"path {self.path} must end in .db3 or .bag")
+        if self.path.suffix not in RECORDINGS:
+            raise ValueError(f"path {self.path} must end in {' or '.join(RECORDINGS)}")
         return self
 
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge.bundle import Bundle, load_bundle
-from edge.camera.config import FolderCamera, RecordingCamera
+from edge.camera.config import RECORDINGS, FolderCamera, RecordingCamera
 from edge.camera.factory import source_from_config
 from edge.camera.source import FrameSource
 from edge.commands.common import OUTCOME_STYLES, ended_by_errors
@@ -41,7 +41,6 @@ PART_FAILED = 20
 PART_UNDECIDED = 21
 PART_TO_REVIEW = 25
 
-_RECORDINGS = (".db3", ".bag")
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
@@ -123,7 +122,7 @@ def inspect(
 
 
 def _source_of(path: Path, split: Split | None) -> FrameSource:
-    if path.suffix in _RECORDINGS and not path.is_dir():
+    if path.suffix in RECORDINGS and not path.is_dir():
         if split is not None:
             raise ConfigError(f"--split {split.value}: {path} is a recording, which has none; leave it out")
         return source_from_config(RecordingCamera(path=path))
@@ -132,7 +131,7 @@ def _source_of(path: Path, split: Split | None) -> FrameSource:
             FolderCamera.model_validate({"path": path, "split": split.value if split else None})
         )
     raise CameraError(
-        f"{path}: is neither a folder nor a recording ({' or '.join(_RECORDINGS)}); check the path"
+        f"{path}: is neither a folder nor a recording ({' or '.join(RECORDINGS)}); check the path"
     )
 
 

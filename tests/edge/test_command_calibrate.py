@@ -18,6 +18,10 @@ from edge.bundle import FileSpec, load_bundle, write_manifest
 from edge.calibrating.output import install
 from edge.calibrating.scores import read_scores
 from edge.calibration_file import read_calibration
+from edge.camera.config import RecordingCamera, SimulatedCamera
+from edge.camera.factory import source_from_config
+from edge.camera.recorder import sidecar_path
+from edge.camera.recording import RecordingSource
 from edge.captures import list_captures, write_capture
 from edge.commands.calibrate import app
 from edge.errors import CalibrationError
@@ -313,6 +317,92 @@ class TestCaptures:
         path = bundle / "calibration.yaml"
         path.write_text(path.read_text(encoding="utf-8").replace("0.5", "0.6"), encoding="utf-8")
         assert calibrate("show", bundle).exit_code == 5
+
+
+PARTS = 6
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good plates as librealsense records them; copy it before changing it."""
+    path = tmp_path_factory.mktemp("recording") / "monday.db3"
+    config = SimulatedCamera(product="plate", seed=5, parts=PARTS, defective_share=0.0, record_to=path)
+    with source_from_config(config) as source:
+        assert len(list(source)) == PARTS
+    return path
+
+
+def of_recording(bundle: Path, path: Path, *more: object) -> Result:
+    return calibrate("fit", "--bundle", bundle, "--recording", path, "--best-effort", "--json", *more)
+
+
+class TestRecording:
+    @pytest.mark.parametrize("zoned", [False, True])
+    def test_every_frame_is_a_good_part_with_the_score_of_the_rig(
+        self, bundle: Path, recording: Path, tmp_path: Path, *, zoned: bool
+    ) -> None:
+        rules = tmp_path / "rules.yaml"
+        write_zone(rules, 1e3)  # so high that it fails nothing: all are scored twice all the same
+        more = ("--rules", rules) if zoned else ()
+        result = of_recording(bundle, recording, "--out", tmp_path / "out", *more)
+        assert result.exit_code == 0, result.output
+        said = json.loads(result.stdout)
+        assert (said["good_parts"], said["bad_parts"]) == (PARTS, 0)
+        assert said["rejected_good"]["count"] == 0
+        loaded = load_bundle(bundle)
+        calibration = read_calibration(tmp_path / "out", loaded.model_sha256)
+        assert calibration is not None
+        judged_by = replace(loaded, calibration=calibration)
+        with runner_for(loaded) as runner, RecordingSource(RecordingCamera(path=recording)) as source:
+            inspector = Inspector(judged_by, runner)
+            scores = [inspector.inspect(frame).score for frame in source]
+        written = read_scores(tmp_path / "out" / "scores.csv").good
+        assert [part.score for part in written] == scores
+        assert {part.lot for part in written} == {"monday.db3"}
+        assert calibration.threshold == said["threshold"]
+        assert calibration.good_scores == tuple(sorted(score for score in scores if score is not None))
+        assert len(calibration.captures) == PARTS
+
+    def test_it_goes_together_with_captures(self, bundle: Path, lots: Path, recording: Path) -> None:
+        result = fitted(bundle, lots, "--recording", recording)
+        assert result.exit_code == 0, result.output
+        good = len(list(lots.glob("*/good/*.rgb.png")))
+        assert json.loads(result.stdout)["good_parts"] == good + PARTS
+
+    def test_a_damaged_one_calibrates_nothing(self, bundle: Path, recording: Path, tmp_path: Path) -> None:
+        damaged = tmp_path / "monday.db3"
+        data = bytearray(recording.read_bytes())
+        data[len(data) // 2] ^= 0x10
+        damaged.write_bytes(data)
+        shutil.copy(sidecar_path(recording), sidecar_path(damaged))
+        before = (bundle / "calibration.yaml").read_bytes()
+        result = of_recording(bundle, damaged, "--install", "--out", tmp_path / "out")
+        assert result.exit_code == 4
+        assert f"{damaged}: differs from the sha256 in" in result.stderr
+        assert "copy it again" in result.stderr
+        assert "Traceback" not in result.output
+        assert not (tmp_path / "out").exists()
+        assert (bundle / "calibration.yaml").read_bytes() == before
+
+    def test_one_that_was_cut_off_is_found_without_its_sidecar(
+        self, bundle: Path, recording: Path, tmp_path: Path
+    ) -> None:
+        damaged = tmp_path / "monday.db3"
+        data = recording.read_bytes()
+        damaged.write_bytes(data[: len(data) * 2 // 3])
+        result = of_recording(bundle, damaged)
+        assert result.exit_code == 4
+        assert str(damaged) in result.stderr
+        assert "Traceback" not in result.output
+
+    @pytest.mark.parametrize(
+        ("name", "said"), [("missing.db3", "is not there"), ("movie.mp4", "is no recording (.db3 or .bag)")]
+    )
+    def test_what_is_no_recording_is_named(self, bundle: Path, tmp_path: Path, name: str, said: str) -> None:
+        (tmp_path / "movie.mp4").write_bytes(b"x")
+        result = of_recording(bundle, tmp_path / name)
+        assert result.exit_code == 4
+        assert said in result.stderr
 
 
 def write_zone(rules: Path, threshold: float) -> None:
