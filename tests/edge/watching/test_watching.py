@@ -74,6 +74,14 @@ class TestRows:
         assert (rows["cell-5"].presence, rows["cell-5"].warnings) == ("stale", ("clock_not_synced",))
         assert rows["cell-6"].malformed == 3
 
+    def test_a_broken_promise_needs_a_look(self) -> None:
+        fleet = fleet_at_noon()
+        for topic in READ:
+            hear(fleet, topic, example(topic), at_s=100)
+        hear(fleet, "health", example("health", promise={"warning": "promise_broken"}), at_s=101)
+        row = only(fleet, 103.0)
+        assert (row.warnings, row.needs_a_look) == (("promise_broken",), True)
+
     def test_health_that_stays_away_is_stale_after_three_intervals(self) -> None:
         fleet = fleet_at_noon()
         hear(fleet, "availability", example("availability"), at_s=0)
