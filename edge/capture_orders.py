@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edge.camera.source import SourceHealth
-from edge.captures import CAPTURE_FILE, CaptureInfo, CaptureNote, read_capture_info
+from edge.captures import CaptureInfo, CaptureNote
 from edge.capturing.folder import CaptureFolder
+from edge.capturing.lots import is_full, lot_of, product_folder
 from edge.capturing.session import info_of
-from edge.disk import is_no_space
-from edge.errors import CaptureError, EdgeError
+from edge.errors import EdgeError
 from edge.frame import Frame
 from edge.order_messages import CaptureOrder
 from edge.orders import Handler, Letter, Reply, Respond, handler
@@ -25,7 +24,6 @@ __all__ = ["Eye", "capture_handler"]
 
 _TIMEOUT_S = 10.0
 _AT_ONCE = 4
-_FOLDERS_A_DAY = 50
 
 
 class Eye(Protocol):
@@ -82,11 +80,10 @@ def capture_handler(
                 )
                 return Reply("refused", "disk_full", f"{folder}: {text}; free some space")
             info = info_of(frame, eye.camera_health())
-            return Reply(
-                "done", file=str(_write(_lot(folder / _name(product), frame, info), frame, info, order))
-            )
+            lot = lot_of(product_folder(folder, product), frame.captured_utc, "rig", info)
+            return Reply("done", file=str(_write(lot, frame, info, order)))
         except (OSError, EdgeError) as error:
-            if _is_full(error):
+            if is_full(error):
                 return Reply("refused", "disk_full", f"{error}; free some space")
             reason = reason_of(error) if isinstance(error, EdgeError) else "capture_error"
             return Reply("refused", reason, str(error))
@@ -102,26 +99,3 @@ def _write(path: Path, frame: Frame, info: CaptureInfo, order: CaptureOrder) -> 
         return lot.keep(order.label, frame, info, note).rgb_path
     finally:
         lot.close()
-
-
-def _lot(product: Path, frame: Frame, info: CaptureInfo) -> Path:
-    """The day's folder; another one where the camera is not what it was."""
-    for number in range(1, _FOLDERS_A_DAY + 1):
-        path = product / f"{frame.captured_utc:%Y-%m-%d}-rig{'' if number == 1 else f'-{number}'}"
-        if not (path / CAPTURE_FILE).exists() or not info.differences(read_capture_info(path)):
-            return path
-    raise CaptureError(f"{product}: the camera was changed {_FOLDERS_A_DAY} times today; leave it as it is")
-
-
-def _is_full(error: BaseException | None) -> bool:
-    """Whether it is, or came of, a disk without room."""
-    while error is not None:
-        if isinstance(error, OSError) and is_no_space(error):
-            return True
-        error = error.__cause__
-    return False
-
-
-def _name(product: str) -> str:
-    """As a folder's name."""
-    return re.sub(r"[^\w.-]", "_", product).lstrip(".")[:64] or "product"

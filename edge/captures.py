@@ -32,6 +32,7 @@ from edge.camera.sample import Sample, image_size, read_image
 from edge.disk import sync_folder
 from edge.errors import CaptureError, FrameError
 from edge.frame import DepthImage, Frame, Intrinsics
+from edge.inspection import Outcome
 from edge.sealed import write_atomically
 from edge.version import __version__
 
@@ -39,11 +40,15 @@ __all__ = [
     "CAPTURE_FILE",
     "GOOD",
     "CaptureInfo",
+    "CaptureLabel",
     "CaptureNote",
     "IntrinsicsInfo",
     "check_label",
+    "encoded_images",
     "list_captures",
+    "next_number",
     "read_capture_info",
+    "read_depth",
     "read_note",
     "write_capture",
     "write_capture_info",
@@ -108,12 +113,25 @@ class CaptureInfo(_Strict):
         ]
 
 
+class CaptureLabel(_Strict):
+    """What one person (or program) said of the part, the last time that they did."""
+
+    label: str
+    labelled_by: str
+    labelled_utc: AwareDatetime
+    note: str | None = None
+
+
 class CaptureNote(_Strict):
     """What is known of one capture beside its images; `<number>.note.json`.
 
     `sharpness` and `fill_share` are those that `edge-capture` measures on the part; `concerns` what spoke
     against the frame, which was kept all the same. `sha256` is of each image's file, by its kind. `note` is
     what a person wrote, `asked_by` who had the rig keep it.
+
+    Of a frame that was judged: `result_id` to `threshold` are the verdict's, `recipe` its product, and
+    `labels` what people said of the part afterwards, the oldest first. Parts that were labelled because of
+    their `outcome` or `score` are no fair sample of a line.
     """
 
     captured_utc: AwareDatetime
@@ -124,6 +142,14 @@ class CaptureNote(_Strict):
     sha256: dict[str, _Sha256] = Field(default_factory=dict)
     note: str | None = Field(default=None, max_length=500)
     asked_by: str | None = Field(default=None, max_length=128)
+    result_id: str | None = None
+    recipe: str | None = None
+    model_sha256: _Sha256 | None = None
+    calibration_id: str | None = None
+    outcome: Outcome | None = None
+    score: float | None = None
+    threshold: float | None = None
+    labels: tuple[CaptureLabel, ...] = ()
 
 
 def check_label(label: str) -> None:
@@ -199,41 +225,49 @@ def write_capture(
     if mask is not None and mask.shape != frame.depth_m.shape:
         raise CaptureError(f"the mask is {mask.shape}, the frame {frame.depth_m.shape}")
     try:
-        z16 = z16_from_depth_m(frame.depth_m, info.depth_unit_m)
-    except FrameError as error:
+        images = encoded_images(frame)
+    except CaptureError as error:
         raise CaptureError(f"{folder}: {error}") from error
-    images: dict[str, npt.NDArray[Any]] = {"depth": z16}
     if mask is not None and label != GOOD:
-        images["mask"] = mask.astype(np.uint8) * 255
-    images["rgb"] = np.ascontiguousarray(frame.rgb[..., ::-1])
+        images["mask"] = _png("mask", mask.astype(np.uint8) * 255)
     group = folder / label
     try:
         if not group.exists():
             group.mkdir()
             sync_folder(folder)
-        number = _next_number(group)
+        number = next_number(group)
         _write_files(group, dict(_files(number, images, note)))
     except OSError as error:
         raise CaptureError(f"{group}: can't be written ({error.strerror})") from error
     return _sample(group / f"{number}.rgb.png", info)
 
 
-def _files(
-    number: str, images: dict[str, npt.NDArray[Any]], note: CaptureNote | None
-) -> Iterator[tuple[str, bytes]]:
+def encoded_images(frame: Frame) -> dict[str, bytes]:
+    """The PNGs of a frame by their kind: `depth` (16 bit, in its unit) and `rgb`; lossless.
+
+    Raises `CaptureError` where the depth lies off the grid of its unit, so that 16 bits can't hold it.
+    """
+    try:
+        z16 = z16_from_depth_m(frame.depth_m, frame.depth_unit_m)
+    except FrameError as error:
+        raise CaptureError(str(error)) from error
+    return {"depth": _png("depth", z16), "rgb": _png("rgb", np.ascontiguousarray(frame.rgb[..., ::-1]))}
+
+
+def _png(kind: str, image: npt.NDArray[Any]) -> bytes:
+    done, data = cv2.imencode(".png", image)
+    if not done:
+        raise CaptureError(f"OpenCV can't encode the {kind} as PNG")
+    return data.tobytes()
+
+
+def _files(number: str, images: dict[str, bytes], note: CaptureNote | None) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of each file of a capture, the rgb last."""
-    encoded: dict[str, bytes] = {}
-    for kind, image in images.items():
-        done, data = cv2.imencode(".png", image)
-        if not done:
-            raise CaptureError(f"{number}.{kind}.png: OpenCV can't encode it as PNG")
-        encoded[kind] = data.tobytes()
-    rgb = encoded.pop("rgb")
-    yield from ((f"{number}.{kind}.png", data) for kind, data in encoded.items())
+    yield from ((f"{number}.{kind}.png", data) for kind, data in images.items() if kind != "rgb")
     if note is not None:
-        digests = {kind: hashlib.sha256(data).hexdigest() for kind, data in (*encoded.items(), ("rgb", rgb))}
+        digests = {kind: hashlib.sha256(data).hexdigest() for kind, data in images.items()}
         yield f"{number}.note.json", note.model_copy(update={"sha256": digests}).model_dump_json().encode()
-    yield f"{number}.rgb.png", rgb
+    yield f"{number}.rgb.png", images["rgb"]
 
 
 def _write_files(group: Path, files: dict[str, bytes]) -> None:
@@ -308,11 +342,12 @@ def _sample(rgb: Path, info: CaptureInfo) -> Sample:
         mask_path=mask if has_mask else None,
         depth_unit_m=info.depth_unit_m,
         intrinsics=info.intrinsics.intrinsics(),
-        read_depth=_read_depth,
+        read_depth=read_depth,
     )
 
 
-def _read_depth(path: Path, depth_unit_m: float) -> DepthImage:
+def read_depth(path: Path, depth_unit_m: float) -> DepthImage:
+    """(H, W) metres of a depth image as captures have it; raises `CaptureError`."""
     image = read_image(path)
     if image.dtype != np.uint16 or image.ndim != 2:
         raise CaptureError(
@@ -325,7 +360,8 @@ def _beside(rgb: Path, kind: str) -> Path:
     return rgb.with_name(f"{rgb.name.split('.')[0]}.{kind}")
 
 
-def _next_number(group: Path) -> str:
+def next_number(group: Path) -> str:
+    """Behind all that are there, whole or not."""
     taken = [int(found[1]) for path in group.iterdir() if (found := _NUMBERED.match(path.name))]
     return f"{max(taken, default=-1) + 1:03d}"
 

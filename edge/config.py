@@ -22,6 +22,7 @@ from edge.authority_config import CommandsConfig, not_opened
 from edge.camera.config import CameraConfig
 from edge.dashboard.config import DashboardConfig
 from edge.errors import ConfigError, KeyUnusable
+from edge.labelling.config import CapturesConfig
 from edge.outbox_config import OutboxConfig
 from edge.recipe_config import RecipeBook, RecipeConfig, RecipeName, ScheduleConfig
 from edge.reject_config import NoReject, RejectConfig
@@ -223,8 +224,8 @@ class DaemonConfig(_Section):
     daemon (systemd's watchdog does, where that is sooner); `queue`: how many triggered parts of a live
     camera may wait to be inspected, one more gets an error at once; `state_dir`: where the outbox lies,
     and all else that outlives a start (if not given, systemd's STATE_DIRECTORY; where there is none,
-    `edge-state` beside the rig's YAML); `captures_dir`: where frames go that somebody has the rig keep
-    (`captures` in there, if not given).
+    `edge-state` beside the rig's YAML); `captures_dir`: where frames go that somebody has the rig keep,
+    or labels (`captures` in there, if not given).
     """
 
     max_frame_age_s: PositiveFloat = 2.0
@@ -281,6 +282,7 @@ class RigConfig(_Section):
     scene: SceneConfig = SceneConfig()
     score_watch: ScoreWatchConfig = ScoreWatchConfig()
     outbox: OutboxConfig = OutboxConfig()
+    captures: CapturesConfig = CapturesConfig()
     reject: RejectConfig = NoReject()
     health: HealthConfig = HealthConfig()
     dashboard: DashboardConfig = DashboardConfig()

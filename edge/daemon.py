@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TypeVar
 
 from edge.camera.source import FrameSource, SourceHealth
@@ -22,7 +21,7 @@ from edge.errors import EdgeError, ThreadHung, TriggerRefused
 from edge.event_trigger import EventTrigger, Firing
 from edge.frame import Frame
 from edge.health import HealthReporter, Tally
-from edge.inspection import Outcome
+from edge.labelling.keeping import RecentFrames
 from edge.messages import MachineStateName, TriggerKind, WorkHealth
 from edge.onlookers import Onlooker, Onlookers
 from edge.outbox import Outbox
@@ -50,6 +49,7 @@ from edge.work.prepare import PreparationWorker
 from edge.work.publish import Publication, PublishingWorker
 from edge.work.pulse import Pulse
 from edge.work.settings import DaemonSettings
+from edge.work.summary import RunSummary
 from edge.work.worker import Worker
 
 __all__ = ["Daemon", "DaemonSettings", "Model", "RunSummary"]
@@ -74,18 +74,6 @@ _FINDINGS_MAX = 8
 _PATIENT = DaemonSettings()
 
 
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """What a run came to: verdicts by outcome, and what the broker said to them."""
-
-    outcomes: dict[Outcome, int]
-    delivery: DeliveryReport
-
-    @property
-    def verdicts(self) -> int:
-        return sum(self.outcomes.values())
-
-
 class Daemon:
     """One rig at work; `run` may be called once, from the thread that is to hear of signals.
 
@@ -104,6 +92,7 @@ class Daemon:
         scene: SceneWatch | None = None,
         scores: ScoreWatch | None = None,
         promises: PromiseMonitor | None = None,
+        recent: RecentFrames | None = None,
         settings: DaemonSettings = _PATIENT,
         notifier: Notifier | None = None,
         onlooker: Onlooker | None = None,
@@ -113,6 +102,7 @@ class Daemon:
         self._scene = scene
         self._scores = scores or ScoreWatch(ScoreWatchConfig())
         self._promises = promises
+        self._recent = recent
         self._publisher = publisher
         self._outbox = outbox
         self._rejector = rejector or Rejector("none", None, no_decision=False)
@@ -144,6 +134,7 @@ class Daemon:
             notifier=self._notifier,
             onlooker=self._onlooker,
             synced=synced,
+            recent=recent,
         )
         self._capture = CaptureWorker(
             source=source,
@@ -282,6 +273,7 @@ class Daemon:
             scene=None if self._scene is None else self._scene.health,
             score=self._scores.health,
             promise=lambda: self._promises.health(self._capture.model) if self._promises else None,
+            recent=lambda: self._recent.health() if self._recent else None,
             outbox=lambda: self._outbox.status,
             reject=lambda: self._rejector.status,
             onlooker=self._onlooker,

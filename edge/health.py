@@ -20,6 +20,7 @@ from edge.camera.source import FrameSource
 from edge.clock import clock_synced, utc_now
 from edge.errors import BrokerError
 from edge.inspection import Outcome
+from edge.labelling.health import RecentFramesHealth
 from edge.messages import (
     CameraHealth,
     Health,
@@ -162,6 +163,7 @@ class HealthReporter:
         scene: Callable[[], SceneHealth] | None = None,
         score: Callable[[], ScoreHealth | None] = lambda: None,
         promise: Callable[[], PromiseHealth | None] = lambda: None,
+        recent: Callable[[], RecentFramesHealth | None] = lambda: None,
         outbox: Callable[[], OutboxStatus] | None = None,
         reject: Callable[[], RejectStatus] | None = None,
         onlooker: Onlooker | None = None,
@@ -170,6 +172,7 @@ class HealthReporter:
         self._scene = scene
         self._score = score
         self._promise = promise
+        self._recent_frames = recent
         self._outbox = outbox
         self._reject = reject
         self._onlooker = onlooker or Onlookers()
@@ -230,6 +233,7 @@ class HealthReporter:
             scene=None if self._scene is None else self._scene(),
             score=self._score(),
             promise=self._promise(),
+            recent_frames=self._recent_frames(),
             outbox=None if outbox is None else _outbox_health(outbox),
             reject=None if self._reject is None else _reject_health(self._reject()),
             disk_free_bytes=_disk_free_bytes(self._disk),

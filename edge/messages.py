@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge.inspection import Outcome
+from edge.labelling.health import RecentFramesHealth
 from edge.promise_messages import PromiseHealth
 from edge.scene.health import SceneHealth
 from edge.score_messages import ScoreHealth
@@ -357,6 +358,7 @@ class Health(Message):
     scene: SceneHealth | None = None
     score: ScoreHealth | None = None
     promise: PromiseHealth | None = None
+    recent_frames: RecentFramesHealth | None = None
     outbox: OutboxHealth | None = None
     reject: RejectHealth | None = None
     disk_free_bytes: int | None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from edge.captures import GOOD
 from edge.errors import ResultUnknown
 from edge.inspection import Outcome
 from edge.outbox_records import from_microseconds, to_microseconds
@@ -20,6 +21,7 @@ __all__ = [
     "PartLabel",
     "StoredLabel",
     "insert_label",
+    "part_label",
     "stored_label",
 ]
 
@@ -128,6 +130,15 @@ def insert_label(db: sqlite3.Connection, said: PartLabel) -> int:
     position = db.execute(f"INSERT INTO label ({_COLUMNS}) VALUES ({places})", row).lastrowid or 0
     db.execute("DELETE FROM label WHERE position <= ?", (position - LABELS_MAX,))
     return position
+
+
+def part_label(labels: Sequence[StoredLabel]) -> str:
+    """What a part is by what each person last said of it, the oldest first; there is at least one.
+
+    It is bad where anybody names a defect: by the newest name.
+    """
+    defects = [said.label for said in labels if said.label != GOOD]
+    return defects[-1] if defects else GOOD
 
 
 def stored_label(row: Sequence[Any]) -> StoredLabel:

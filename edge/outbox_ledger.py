@@ -72,6 +72,15 @@ class Ledger:
         sql = f"{SELECT_LABELS} WHERE position > ? ORDER BY position LIMIT ?"
         return [stored_label(row) for row in self._read(sql, (position, limit))]
 
+    def labels_of(self, result_id: str) -> list[StoredLabel]:
+        """What each person last said of the part of that verdict, the oldest first."""
+        sql = f"{SELECT_LABELS} WHERE result_id = ? AND replaced = 0 ORDER BY position"
+        return [stored_label(row) for row in self._read(sql, (result_id,))]
+
+    def last_label(self) -> int:
+        """The position of the newest label; 0 where there is none."""
+        return int(self._read("SELECT coalesce(max(position), 0) FROM label", ())[0][0])
+
     def judged(
         self, calibration: CalibrationKey, position: int, limit: int, *, free_running: bool
     ) -> JudgedParts:

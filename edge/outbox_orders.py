@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from edge.clock import utc_now
 from edge.errors import OutboxError
+from edge.labelling.filing import Filed
 from edge.order_messages import LabelOrder, ReplayOrder
 from edge.orders import Handler, Letter, Reply, Respond, handler
 from edge.outbox import Outbox
@@ -15,7 +16,7 @@ from edge.outbox_labels import PartLabel
 from edge.outbox_replay import Replay, ReplayRange
 from edge.reasons import reason_of
 
-__all__ = ["AskOutbox", "outbox_handlers"]
+__all__ = ["AskOutbox", "FileLabel", "outbox_handlers"]
 
 _T = TypeVar("_T")
 
@@ -26,8 +27,19 @@ class AskOutbox(Protocol):
     def __call__(self, errand: Callable[[Outbox], _T], /) -> Future[_T]: ...
 
 
-def outbox_handlers(ask: AskOutbox, later: Callable[[Callable[[], None]], None]) -> tuple[Handler[Any], ...]:
-    """Those of `replay` and `label`; `later` has a thread answer that no verdict waits for (`Clerk.do`)."""
+class FileLabel(Protocol):
+    """`RecentFrames.file`."""
+
+    def __call__(self, result_id: str, position: int, then: Callable[[Filed], None], /) -> None: ...
+
+
+def outbox_handlers(
+    ask: AskOutbox, later: Callable[[Callable[[], None]], None], file: FileLabel
+) -> tuple[Handler[Any], ...]:
+    """Those of `replay` and `label`; `later` has a thread answer that no verdict waits for (`Clerk.do`).
+
+    A label is in the outbox before `file` makes a capture of its part, and stays there if that can't be.
+    """
 
     def on_replay(order: ReplayOrder, letter: Letter, respond: Respond) -> None:
         wanted = _range_of(order)
@@ -37,13 +49,23 @@ def outbox_handlers(ask: AskOutbox, later: Callable[[Callable[[], None]], None])
     def on_label(order: LabelOrder, letter: Letter, respond: Respond) -> None:
         said = PartLabel(order.result_id, order.issued_by, order.label, order.note, utc_now())
 
-        def labelled(position: int) -> Reply:
-            return Reply("done", result_id=order.result_id)
+        def on_kept(done: Future[int]) -> None:
+            error = done.exception()
+            if error is None:
+                file(order.result_id, done.result(), lambda filed: respond(_labelled(order, filed)))
+            else:
+                later(lambda: respond(_reply(done, lambda _: Reply("done"))))
 
-        done = ask(lambda outbox: outbox.label(said))
-        done.add_done_callback(lambda done: later(lambda: respond(_reply(done, labelled))))
+        ask(lambda outbox: outbox.label(said)).add_done_callback(on_kept)
 
     return handler(ReplayOrder, on_replay), handler(LabelOrder, on_label)
+
+
+def _labelled(order: LabelOrder, filed: Filed) -> Reply:
+    if filed.file is not None:
+        return Reply("done", result_id=order.result_id, file=str(filed.file))
+    detail = f"the label is kept, no capture is made: {filed.detail}"
+    return Reply("done", filed.reason, detail, result_id=order.result_id)
 
 
 def _range_of(order: ReplayOrder) -> ReplayRange:

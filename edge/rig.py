@@ -23,6 +23,7 @@ from edge.config import CommandTrigger, RigConfig
 from edge.daemon import Daemon, DaemonSettings, RunSummary
 from edge.dashboard.server import Dashboard
 from edge.errors import ConfigError, EdgeError
+from edge.labelling.keeping import RecentFrames
 from edge.letters import SPARKPLUG
 from edge.mqtt import MqttPublisher
 from edge.onlookers import Onlookers
@@ -104,6 +105,16 @@ def run_rig(
         outbox = Outbox(state_dir / "outbox", config.outbox)
         sparkplug = _sparkplug(config, state_dir)
         dashboard = _dashboard(config, session, state_dir)
+        captures = config.daemon.captures_dir or state_dir / "captures"
+        frames_are_parts = config.score_watch.enabled is True
+        recent = RecentFrames(
+            state_dir / "recent",
+            config.captures,
+            captures=captures,
+            outbox=state_dir / "outbox",
+            keep_free_bytes=config.outbox.keep_free_mb << 20,
+            frames_are_parts=frames_are_parts,
+        )
         daemon = Daemon(
             source=kept_source_from_config(config.camera, max_age_s=config.daemon.max_frame_age_s),
             model=first.model,
@@ -112,9 +123,8 @@ def run_rig(
             rejector=rejector_from_config(config.reject),
             scene=watch_from_file(config.scene, state_dir),
             scores=ScoreWatch(config.score_watch),
-            promises=PromiseMonitor(
-                state_dir / "outbox", frames_are_parts=config.score_watch.enabled is True
-            ),
+            promises=PromiseMonitor(state_dir / "outbox", frames_are_parts=frames_are_parts),
+            recent=recent,
             settings=_settings(config, state_dir),
             notifier=notifier,
             onlooker=Onlookers(
@@ -122,8 +132,6 @@ def run_rig(
             ),
         )
         clerk = Clerk(daemon.carrying)
-        captures = config.daemon.captures_dir or state_dir / "captures"
-        keep_free_bytes = config.outbox.keep_free_mb << 20
         commanded = Commanded(
             loader,
             first,
@@ -137,8 +145,8 @@ def run_rig(
             audit=AuditLog(state_dir),
             on_recipe=functools.partial(_tell_of_recipe, dashboard, sparkplug),
             more=(
-                *outbox_handlers(daemon.ask_outbox, clerk.do),
-                capture_handler(daemon, captures, clerk.do, keep_free_bytes=keep_free_bytes),
+                *outbox_handlers(daemon.ask_outbox, clerk.do, recent.file),
+                capture_handler(daemon, captures, clerk.do, keep_free_bytes=config.outbox.keep_free_mb << 20),
             ),
         )
         if dashboard is not None:
@@ -155,7 +163,9 @@ def run_rig(
         if dashboard is not None:
             running.enter_context(dashboard)
         running.enter_context(commanded)
-        running.enter_context(clerk)  # it ends first: what it has done is still answered
+        # They end first: what they have done is still answered.
+        running.enter_context(clerk)
+        running.enter_context(recent.at_work(daemon.carrying))
         if sparkplug is not None:
             running.enter_context(sparkplug.attached(functools.partial(commanded.desk.ask, client=SPARKPLUG)))
         return daemon.run()

@@ -11,15 +11,19 @@ from pathlib import Path
 from edge.camera.sample import Sample
 from edge.captures import (
     CAPTURE_FILE,
+    GOOD,
     CaptureInfo,
     CaptureNote,
+    check_label,
     list_captures,
+    next_number,
     write_capture,
     write_capture_info,
 )
 from edge.disk import is_no_space, lock_file, sync_folder
 from edge.errors import CaptureError
 from edge.frame import Frame
+from edge.sealed import write_atomically
 
 __all__ = ["TORN", "UNDONE", "CaptureFolder"]
 
@@ -118,11 +122,54 @@ class CaptureFolder:
         self._count -= 1
         return moved_to
 
+    def relabel(self, rgb_path: Path, label: str, note: CaptureNote) -> Sample:
+        """Move a capture to the next free number of another label, with a new note; or renew its note alone.
+
+        At every moment it is under one of the two labels, whole. A mask goes along; a good part has none,
+        so there it is moved to `.undone`.
+        """
+        check_label(label)
+        group, number = rgb_path.parent, rgb_path.name.split(".")[0]
+        written: list[Path] = []
+        try:
+            if label == group.name:
+                write_atomically(group / f"{number}.note.json", note.model_dump_json().encode())
+                return self._of(rgb_path)
+            target = self.path / label
+            if not target.exists():
+                target.mkdir()
+                sync_folder(self.path)
+            new = next_number(target)
+            kinds = ["depth.png", *(["mask.png"] if label != GOOD else [])]
+            there = {kind: group / f"{number}.{kind}" for kind in kinds}
+            beside = {kind: path.read_bytes() for kind, path in there.items() if path.exists()}
+            for kind, data in (beside | {"note.json": note.model_dump_json().encode()}).items():
+                written.append(target / f"{new}.{kind}")
+                write_atomically(written[-1], data)
+            sync_folder(target)
+            # Now it changes over: where its rgb is, there it is.
+            moved = rgb_path.rename(target / f"{new}.rgb.png")
+            written.clear()
+            sync_folder(target)
+            for kind in (*kinds, "note.json"):
+                (group / f"{number}.{kind}").unlink(missing_ok=True)
+            if (group / f"{number}.mask.png").exists():
+                self._move_aside(UNDONE, group.name, number)
+            sync_folder(group)
+        except OSError as error:
+            for path in written:
+                path.unlink(missing_ok=True)
+            raise CaptureError(f"{rgb_path}: can't be moved to {label} ({error.strerror})") from error
+        return self._of(moved)
+
     def close(self) -> None:
         """Let others at the folder; harmless when called twice."""
         lock, self._lock = self._lock, None
         if lock is not None:
             os.close(lock)
+
+    def _of(self, rgb_path: Path) -> Sample:
+        return next(sample for sample in list_captures(self.path) if sample.rgb_path == rgb_path)
 
     def _locked(self) -> int:
         try:

@@ -11,6 +11,7 @@ from edge.clock import Session, utc_now
 from edge.errors import FrameError, OutboxError
 from edge.health import Tally
 from edge.inspection import Inspection
+from edge.labelling.keeping import RecentFrames
 from edge.messages import MachineState, MachineStateName, PictureInfo, TriggerKind, Verdict
 from edge.onlookers import Onlooker
 from edge.outbox import Outbox
@@ -56,7 +57,9 @@ class Publication:
         notifier: Notifier,
         onlooker: Onlooker,
         synced: Callable[[], bool | None],
+        recent: RecentFrames | None = None,
     ) -> None:
+        self._recent = recent
         self._source = source
         self._publisher = publisher
         self._outbox = outbox
@@ -141,6 +144,8 @@ class Publication:
         self._courier.step()
         if finding.inspection is not None:
             self._show(job, finding.inspection, verdict)
+            if self._recent is not None:
+                self._recent.offer(finding.inspection.frame, verdict, self._source.health)
 
     def tend(self) -> None:
         """What has to be seen to between findings: acknowledgements, what is owed, the outbox's limits."""

@@ -14,6 +14,7 @@ import pytest
 from edge.clerk import Clerk
 from edge.clock import Session
 from edge.errors import OutboxFull
+from edge.labelling.filing import Filed
 from edge.order_messages import Answer
 from edge.orders import OrderDesk
 from edge.outbox import Outbox
@@ -29,6 +30,11 @@ EPOCH = sample_verdict().epoch
 SESSION = Session(epoch=1, boot_id="boot", software_version="0")
 
 
+def no_frame(result_id: str, position: int, then: Callable[[Filed], None]) -> None:
+    """A rig that keeps no frames."""
+    then(Filed(reason="frame_gone", detail="none are kept"))
+
+
 class Told:
     """A desk over an outbox whose errands are done when the test says so."""
 
@@ -36,7 +42,10 @@ class Told:
         self.outbox = outbox
         self.errands = Errands(nudge=lambda: None)
         self.desk = OrderDesk(
-            outbox_handlers(self.errands.ask, lambda work: work()), Topics("r"), SESSION, lambda *_: None
+            outbox_handlers(self.errands.ask, lambda work: work(), no_frame),
+            Topics("r"),
+            SESSION,
+            lambda *_: None,
         )
         self._asked = 0
 
@@ -156,7 +165,11 @@ class TestLabel:
     def test_it_is_kept_with_who_said_so(self, told: Told) -> None:
         verdict = fill(told.outbox, 1)[0]
         said = told.answer("label", result_id=verdict.result_id, label="scratch", note="left edge")
-        assert (said.status, said.result_id) == ("done", verdict.result_id)
+        assert (said.status, said.result_id, said.file) == ("done", verdict.result_id, None)
+        assert (said.reason, said.detail) == (
+            "frame_gone",
+            "the label is kept, no capture is made: none are kept",
+        )
         with Ledger(told.outbox._folder) as ledger:
             [label] = ledger.labels_since(0)
         assert (label.issued_by, label.label, label.note) == ("dashboard", "scratch", "left edge")

@@ -13,6 +13,7 @@ from edge.calibration import PromisedRate
 from edge.clock import Session, utc_now
 from edge.daemon import Daemon
 from edge.frame import Frame
+from edge.labelling.filing import Filed
 from edge.messages import TriggerKind
 from edge.orders import OrderDesk
 from edge.outbox import Outbox
@@ -164,7 +165,11 @@ def test_a_daemon_tells_of_parts_that_were_labelled_through_the_desk(tmp_path: P
     assert (promise.good, promise.unlabelled) == (60, 20)
     with Outbox(tmp_path, OutboxConfig(keep_free_mb=0)) as outbox:
         errands = Errands(nudge=lambda: None)
-        handlers = outbox_handlers(errands.ask, lambda work: work())
+        handlers = outbox_handlers(
+            errands.ask,
+            lambda work: work(),
+            lambda result_id, position, then: then(Filed(reason="frame_gone")),
+        )
         desk = OrderDesk(handlers, Topics("r"), SESSION, lambda *_: None)
         for verdict in first.verdicts:
             if verdict.outcome.value == "fail":
