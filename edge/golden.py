@@ -18,10 +18,13 @@ from edge.bundle_files import read_file, refuse_pickle
 from edge.errors import GoldenInvalid, PickleRefused, ZipBomb
 from edge.preprocessing import tensor_shapes
 
-__all__ = ["FOREGROUND", "read_golden"]
+__all__ = ["CELL_MM2", "FOREGROUND", "read_golden"]
 
 FOREGROUND = "foreground"
 """An array that a sample may hold beside its tensors: bool (depth_px, depth_px), what the score is over."""
+
+CELL_MM2 = "cell_mm2"
+"""Another: float64 (1,), what a cell of the depth square covers (`edge.ruled_score.cell_mm2_of`)."""
 
 _HEADER_BYTES = 1024
 """More than the header of an .npy with a plain dtype and four axes ever has (NumPy's format, NEP 1)."""
@@ -43,7 +46,7 @@ def read_golden(path: Path, manifest: Manifest) -> dict[str, _Array]:
     """The arrays of a golden sample (one of `Bundle.golden_files`) by name, verified as they are read.
 
     They are the tensors that the stages ask of the frame, each with its batch axis of 1, `anomaly_map`
-    (1, 1, m, m) as the workstation had it, and maybe more of the bundle's tensors, or `FOREGROUND`.
+    (1, 1, m, m) as the workstation had it, and maybe more of the bundle's tensors, `FOREGROUND`, `CELL_MM2`.
     Nothing is unpickled, and no more is unpacked than the manifest's shapes take. Raises `GoldenInvalid`
     where an array is missing, unknown, of another dtype or shape, or not finite; `PickleRefused`; `ZipBomb`
     where one claims to be larger than it can be; `BundleCorrupt`, `FileChanged` as `load_bundle` does.
@@ -71,7 +74,8 @@ def _known(manifest: Manifest) -> dict[str, _Spec]:
     """Dtype and shape of every array that a sample may hold."""
     side = manifest.preprocessing.depth_px
     made = {name: (spec.dtype, spec.shape) for name, spec in manifest.tensors.items()}
-    return {FOREGROUND: ("bool", (side, side)), **tensor_shapes(manifest.preprocessing), **made}
+    own: dict[str, _Spec] = {FOREGROUND: ("bool", (side, side)), CELL_MM2: ("float64", (1,))}
+    return {**own, **tensor_shapes(manifest.preprocessing), **made}
 
 
 def _read_arrays(path: Path, data: bytes, known: Mapping[str, _Spec]) -> dict[str, _Array]:

@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from edge.bundle import ANOMALY_MAP, Bundle, Manifest, Precision
+from edge.bundle import ANOMALY_MAP, Bundle, Precision
 from edge.errors import BundleError, RunnerError
-from edge.golden import FOREGROUND, read_golden
+from edge.golden import CELL_MM2, FOREGROUND, read_golden
+from edge.ruled_score import NoPieceSoLarge, RuledScore
 from edge.runtime import Runner
-from edge.scoring import image_score, smooth_map
+from edge.scoring import smooth_map
 from edge.selftest_result import SampleResult, SelftestResult, Verdict
 
 __all__ = ["TOLERANCES", "golden_score", "run_sample", "run_selftest"]
@@ -37,6 +38,7 @@ _LINE = TOLERANCES["fp32"]
 
 _ORDER: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 _SMALLEST_SPREAD = 1e-12
+_OVERFLOWS = "a stage overflows on this backend: export it with fp32 where it does"
 
 
 def run_selftest(
@@ -51,7 +53,8 @@ def run_selftest(
 
     `make_runner` loads the stages; `runtime` is how what runs them is called ("ONNX Runtime 1.23").
     `progress(done, total)` is told of each sample. A sample that can't be read or run, or gives NaN, is a
-    problem in the result. Raises `RunnerError` where the stages can't be loaded.
+    problem in the result. Raises `RunnerError` where the stages can't be loaded, `CalibrationError` where the
+    calibration's region rules don't go with the model's score.
     """
     precision = _precision(bundle)
     files = bundle.golden_files()
@@ -81,13 +84,16 @@ def run_sample(bundle: Bundle, runner: Runner, path: Path) -> SampleResult:
     return _sample(bundle, runner, path, TOLERANCES[_precision(bundle)])
 
 
-def golden_score(cells: _Map, arrays: _Arrays, manifest: Manifest) -> float:
-    """The score of an anomaly map, `cells` (m, m), of a golden sample that holds `arrays`.
+def golden_score(cells: _Map, arrays: _Arrays, bundle: Bundle) -> float:
+    """The score that decides, of an anomaly map, `cells` (m, m), of a golden sample that holds `arrays`.
 
-    Over its foreground where the sample has one, as in an inspection. An older sample has none: the tensor
-    `mask` then stands for it, each cell as a square of the depth square, and without that all counts; such
-    a score is only for comparing two maps.
+    It is by the region rules of the bundle's calibration, over the sample's foreground, as in an inspection.
+    An older sample has none: the tensor `mask` then stands for it, each cell as a square of the depth square,
+    and without that all counts; nor does it say what a cell covers, and `min_area_mm2` is left out. Such a
+    score is only for comparing two maps. Raises `NoPieceSoLarge`, and `CalibrationError` where the rules
+    don't go with the model's score.
     """
+    manifest, calibration = bundle.manifest, bundle.calibration
     if FOREGROUND in arrays:
         inside = np.asarray(arrays[FOREGROUND], dtype=bool)  # (side, side)
     else:
@@ -95,7 +101,37 @@ def golden_score(cells: _Map, arrays: _Arrays, manifest: Manifest) -> float:
         own = np.ones(cells.shape, bool) if mask is None else np.asarray(mask)[0, 0] > 0  # (m, m)
         factor = manifest.preprocessing.unshuffle
         inside = np.kron(own, np.ones((factor, factor), bool))  # (side, side)
-    return image_score(smooth_map(cells, inside, manifest.score), inside, manifest.score)
+    rules = None if calibration is None else calibration.region_rules
+    if rules is not None and not _says_area(arrays):
+        rules = rules.model_copy(update={"min_area_mm2": None})
+    scoring = RuledScore(manifest.score, rules, manifest.preprocessing.depth_px)
+    cell_mm2 = float(np.asarray(arrays[CELL_MM2])[0]) if _says_area(arrays) else math.nan
+    square = smooth_map(cells, inside, manifest.score)
+    return scoring.score(scoring.ruled(square, inside, _threshold(bundle), cell_mm2))
+
+
+def _says_area(arrays: _Arrays) -> bool:
+    return CELL_MM2 in arrays
+
+
+def _not_judged(bundle: Bundle, arrays: _Arrays) -> str | None:
+    calibration = bundle.calibration
+    rules = None if calibration is None else calibration.region_rules
+    if rules is None or rules.min_area_mm2 is None or _says_area(arrays):
+        return None
+    return (
+        "min_area_mm2 of the calibration: the sample does not say what a cell of the map covers; export the "
+        "bundle anew"
+    )
+
+
+def _stretch(bundle: Bundle) -> float:
+    """By how much the map is scaled at most: an error of it looks so much larger in a score."""
+    calibration = bundle.calibration
+    if calibration is None or calibration.region_rules is None:
+        return 1.0
+    zones = calibration.region_rules.zones
+    return max([1.0, *(calibration.threshold / zone.threshold for zone in zones if zone.threshold)])
 
 
 def _precision(bundle: Bundle) -> Precision:
@@ -116,11 +152,16 @@ def _sample(bundle: Bundle, runner: Runner, path: Path, tolerance: float) -> Sam
         return SampleResult(name=path.stem, problem=str(error))
     expected = np.asarray(arrays[ANOMALY_MAP][0, 0], np.float32)  # (m, m)
     cells = np.asarray(found[0, 0], np.float32)  # (m, m)
-    expected_score = golden_score(expected, arrays, manifest)
-    threshold = _threshold(bundle)
+    not_judged = _not_judged(bundle, arrays)
+    threshold = None if not_judged else _threshold(bundle)
+    try:
+        expected_score = golden_score(expected, arrays, bundle)
+    except NoPieceSoLarge as error:  # as it would of any map over this foreground
+        undecided = SampleResult(name=path.stem, seconds=seconds, not_judged=str(error))
+        return _map_alone(undecided, cells, expected, tolerance)
     expected_verdict = _verdict(expected_score, threshold)
     wrong = int((~np.isfinite(cells)).sum())
-    score = math.nan if wrong else golden_score(cells, arrays, manifest)
+    score = math.nan if wrong else golden_score(cells, arrays, bundle)
     if not math.isfinite(score):
         what = (
             f"{wrong} of {cells.size} cells of the map are not numbers" if wrong else f"the score is {score}"
@@ -130,20 +171,40 @@ def _sample(bundle: Bundle, runner: Runner, path: Path, tolerance: float) -> Sam
             expected_score=expected_score,
             expected_verdict=expected_verdict,
             seconds=seconds,
-            problem=f"{what}; a stage overflows on this backend: export it with fp32 where it does",
+            problem=f"{what}; {_OVERFLOWS}",
+            not_judged=not_judged,
         )
-    spread = max(float(expected.std(dtype=np.float64)), _SMALLEST_SPREAD)
+    spread = _spread(expected)
     result = SampleResult(
         name=path.stem,
-        map_error=float(np.abs(cells.astype(np.float64) - expected).max()) / spread,
+        map_error=_map_error(cells, expected),
         expected_score=expected_score,
         score=score,
-        score_drift=(score - expected_score) / spread,
+        score_drift=(score - expected_score) / (spread * _stretch(bundle)),
         expected_verdict=expected_verdict,
         verdict=_verdict(score, threshold),
         seconds=seconds,
+        not_judged=not_judged,
     )
     return result.model_copy(update={"problem": _problem(result, tolerance)})
+
+
+def _map_alone(undecided: SampleResult, cells: _Map, expected: _Map, tolerance: float) -> SampleResult:
+    """Of a part that gets no decision, for too little of it counts."""
+    wrong = int((~np.isfinite(cells)).sum())
+    if wrong:
+        problem = f"{wrong} of {cells.size} cells of the map are not numbers; {_OVERFLOWS}"
+        return undecided.model_copy(update={"problem": problem})
+    result = undecided.model_copy(update={"map_error": _map_error(cells, expected)})
+    return result.model_copy(update={"problem": _problem(result, tolerance)})
+
+
+def _map_error(cells: _Map, expected: _Map) -> float:
+    return float(np.abs(cells.astype(np.float64) - expected).max()) / _spread(expected)
+
+
+def _spread(expected: _Map) -> float:
+    return max(float(expected.std(dtype=np.float64)), _SMALLEST_SPREAD)
 
 
 def _problem(result: SampleResult, tolerance: float) -> str | None:

@@ -22,6 +22,10 @@ class SampleResult(_Model):
     both in standard deviations of the expected map over the sample. `problem` says in a sentence what went
     wrong; the numbers are then those that could still be had, None where there are none. The verdicts are
     None without a threshold. `seconds` is the time of the run that was compared, the second one.
+
+    Scores and verdicts are by the calibration's region rules; where a zone's threshold scales the map, so are
+    the standard deviations of `score_drift`. `not_judged` says which rules they are without, or why there is
+    no score; there is then no verdict.
     """
 
     name: str
@@ -33,6 +37,7 @@ class SampleResult(_Model):
     verdict: Verdict | None = None
     seconds: float | None = Field(default=None, ge=0)
     problem: str | None = None
+    not_judged: str | None = None
 
     @property
     def flipped(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edge.bundle import ANOMALY_MAP
-from edge.golden import FOREGROUND
+from edge.golden import CELL_MM2, FOREGROUND
 from export.verification import Verification
 from export.verify import Measured, MeasuredSample
 from train.golden import GoldenSample
@@ -41,9 +41,11 @@ def choose_for_bundle(measured: Measured, verification: Verification) -> tuple[G
 
 
 def write_golden(folder: Path, model: AnomalyModel, measured: Measured, verification: Verification) -> None:
-    """One .npz each in `golden/` of a bundle: the tensors, the foreground, and the map that torch makes."""
+    """One .npz each in `golden/` of a bundle: tensors, foreground, what a cell covers, and torch's map."""
     (folder / "golden").mkdir()
     for number, sample in enumerate(choose_for_bundle(measured, verification)):
         expected = cells_by_torch(model, sample.tensors)[None, None]  # (1, 1, m, m)
         arrays: dict[str, Any] = {**sample.tensors, FOREGROUND: sample.foreground, ANOMALY_MAP: expected}
+        if sample.cell_mm2 is not None:
+            arrays[CELL_MM2] = np.array([sample.cell_mm2], np.float64)
         np.savez_compressed(folder / "golden" / f"{number:03d}.npz", **arrays)

@@ -16,11 +16,14 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edge.bundle import ANOMALY_MAP, Bundle
+from edge.calibration import Calibration
 from edge.camera.sample import Sample
 from edge.errors import CaptureError, DatasetError, TrainingError
 from edge.preprocessing import Prepared, Preprocessing
+from edge.region_rules import RegionRules
+from edge.ruled_score import NoPieceSoLarge, RuledScore, cell_mm2_of
 from edge.runtime.runner import Runner
-from edge.scoring import ScoreSpec, image_score, smooth_map
+from edge.scoring import ScoreSpec, smooth_map
 from edge.sealed import write_atomically
 from train.checkpoint import load_model
 from train.datasets import name_of
@@ -63,12 +66,16 @@ _Float = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """What evaluation needs of a model: its preprocessing, its score function, tensors → map (m, m)."""
+    """What evaluation needs of a model: its preprocessing, its score function, tensors → map (m, m).
+
+    The region rules of `calibration` are part of the score, as on the device.
+    """
 
     preprocessing: Preprocessing
     wanted: frozenset[str]
     score: ScoreSpec
     cells: Callable[[dict[str, npt.NDArray[np.generic]]], _Float]
+    calibration: Calibration | None = None
 
 
 class EvaluationOptions(BaseModel):
@@ -76,8 +83,9 @@ class EvaluationOptions(BaseModel):
 
     `detection_rate` is the share of defective parts at which the false positive rate is given; `legacy` adds
     AUPRO by the thresholds of published code; `bootstrap` is the number of resamples for intervals (0: none),
-    drawn from `seed`; `score` judges with another score function than the model's own, and the figures say
-    so. Beyond `kept_maps_bytes` of maps, each is made anew when it is asked for.
+    drawn from `seed`; `score` judges with another score function than the model's own, without the region
+    rules that were made for that one, and the figures say so. Beyond `kept_maps_bytes` of maps, each is made
+    anew when it is asked for.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -108,13 +116,15 @@ class Outside(NamedTuple):
 class JudgedSplit:
     """What a model said of samples, in their order; `outside` is None for one on which nothing is marked.
 
-    `score` is the score function that was used.
+    `score` is the score function that was used, `region_rules` what its numbers are by, None without any. The
+    maps are the model's own.
     """
 
     names: tuple[str, ...]
     judged: Judged
     outside: tuple[Outside | None, ...]
     score: ScoreSpec
+    region_rules: RegionRules | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,7 +159,9 @@ def predictor_of_bundle(bundle: Bundle, runner: Runner) -> Predictor:
     def cells(tensors: dict[str, npt.NDArray[np.generic]]) -> _Float:
         return np.asarray(runner.run(tensors)[ANOMALY_MAP][0, 0], dtype=np.float32)
 
-    return Predictor(bundle.manifest.preprocessing, bundle.wanted | {"mask"}, bundle.manifest.score, cells)
+    manifest = bundle.manifest
+    wanted = bundle.wanted | {"mask"}
+    return Predictor(manifest.preprocessing, wanted, manifest.score, cells, bundle.calibration)
 
 
 def judge(
@@ -163,9 +175,12 @@ def judge(
     Memory stays bounded: some 10 kB a sample, and what `options.kept_maps_bytes` allows.
 
     Raises `DatasetError` naming the file where a sample can't be judged, `TrainingError` where a map is not
-    finite.
+    finite, `CalibrationError` where region rules don't go with the score.
     """
     score = options.score or predictor.score
+    calibration = predictor.calibration if options.score is None else None
+    rules = None if calibration is None else calibration.region_rules
+    scoring = RuledScore(score, rules, predictor.preprocessing.depth_px)
     scores: list[float] = []
     stored: list[StoredMap] = []
     masks: list[PackedMask] = []
@@ -176,7 +191,12 @@ def judge(
         if not bool(np.isfinite(cells).all()):
             raise TrainingError(f"{sample.rgb_path}: the model's map is not finite")
         square = smooth_map(cells, prepared.mask, score)  # (side, side)
-        scores.append(image_score(square, prepared.mask, score))
+        cell_mm2 = cell_mm2_of(prepared.view, square.shape[0], prepared.pixel_mm)
+        threshold = None if calibration is None else calibration.threshold
+        try:
+            scores.append(scoring.score(scoring.ruled(square, prepared.mask, threshold, cell_mm2)))
+        except NoPieceSoLarge as error:
+            raise DatasetError(f"{sample.rgb_path}: gets no decision on the device: {error}") from error
         width, height = sample.intrinsics.width_px, sample.intrinsics.height_px
         stored.append(StoredMap(np.array(cells), pack(prepared.mask), prepared.view, width, height))
         mask = _mask(sample)  # (H, W)
@@ -195,6 +215,7 @@ def judge(
         ),
         outside=tuple(shares),
         score=score,
+        region_rules=rules,
     )
 
 
@@ -259,6 +280,7 @@ def _figures(split: JudgedSplit, options: EvaluationOptions) -> Figures:
         intervals=intervals(judged, options.bootstrap, options.seed) if options.bootstrap else None,
         score=score,
         score_overridden=options.score is not None,
+        region_rules=split.region_rules,
     )
 
 

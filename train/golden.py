@@ -23,6 +23,7 @@ from edge.errors import DatasetError, DepthUnusable, TrainingError
 from edge.frame import Frame
 from edge.preprocessing import Prepared
 from edge.quantile import quantile_rank
+from edge.ruled_score import cell_mm2_of
 from edge.simulation.defects import DEFECTS
 from train.datasets import name_of
 from train.good_parts import GoodParts
@@ -56,19 +57,25 @@ SEVERITIES = (0.5, 1.0)
 """Each kind of simulated defect, faint and as drawn."""
 
 _LEAST_SHARE = 0.01
-_FOREGROUND, _DEFECTIVE = "foreground", "defective"
+_FOREGROUND, _DEFECTIVE, _CELL_MM2 = "foreground", "defective", "cell_mm2"
+_BESIDE = (_FOREGROUND, _DEFECTIVE, _CELL_MM2)
+"""What a sample has beside its tensors."""
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GoldenSample:
-    """A preprocessed frame: its tensors, each with a batch axis of 1, and the foreground (side, side)."""
+    """A preprocessed frame: its tensors, each with a batch axis of 1, and the foreground (side, side).
+
+    `cell_mm2` is what a cell of that square covers; None in a run of before.
+    """
 
     name: str
     tensors: Arrays
     foreground: Mask
     defective: bool
+    cell_mm2: float | None = None
 
 
 def choose_golden(
@@ -146,7 +153,8 @@ def _spoiled(
 
 def _golden(name: str, prepared: Prepared, *, defective: bool) -> GoldenSample:
     tensors = {key: np.array(array) for key, array in prepared.tensors.items()}
-    return GoldenSample(name, tensors, np.array(prepared.mask), defective)
+    cell_mm2 = cell_mm2_of(prepared.view, prepared.mask.shape[0], prepared.pixel_mm)
+    return GoldenSample(name, tensors, np.array(prepared.mask), defective, cell_mm2)
 
 
 def packed_golden(samples: Sequence[GoldenSample]) -> bytes:
@@ -156,6 +164,8 @@ def packed_golden(samples: Sequence[GoldenSample]) -> bytes:
         arrays |= {f"{sample.name}/{key}": array for key, array in sample.tensors.items()}
         arrays[f"{sample.name}/{_FOREGROUND}"] = sample.foreground
         arrays[f"{sample.name}/{_DEFECTIVE}"] = np.array(sample.defective)
+        if sample.cell_mm2 is not None:
+            arrays[f"{sample.name}/{_CELL_MM2}"] = np.array(sample.cell_mm2)
     file = io.BytesIO()
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
     return file.getvalue()
@@ -173,9 +183,10 @@ def load_golden(run: Path) -> tuple[GoldenSample, ...]:
         return tuple(
             GoldenSample(
                 name,
-                {key: array for key, array in found.items() if key not in (_FOREGROUND, _DEFECTIVE)},
+                {key: array for key, array in found.items() if key not in _BESIDE},
                 np.asarray(found[_FOREGROUND], dtype=np.bool_),
                 bool(found[_DEFECTIVE]),
+                float(found[_CELL_MM2]) if _CELL_MM2 in found else None,
             )
             for name, found in parts.items()
         )

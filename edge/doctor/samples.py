@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edge.config import RuntimeConfig
-from edge.doctor.report import Finding, error, ok
-from edge.errors import BundleError, RunnerError
+from edge.doctor.report import Finding, error, note, ok
+from edge.errors import BundleError, CalibrationError, RunnerError
 from edge.selftest_result import SelftestResult
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def samples(
         return None, [
             error("selftest", "import", f"It can't be run: {problem}.", "Mend the Python packages.")
         ]
-    except (BundleError, RunnerError) as problem:
+    except (BundleError, CalibrationError, RunnerError) as problem:
         what, _, remedy = str(problem).rpartition("; ")
         return None, [
             error(
@@ -59,7 +59,7 @@ def samples(
                 error=type(problem).__name__,
             )
         ]
-    return result, [_finding(result)]
+    return result, [_finding(result), *_unjudged(result)]
 
 
 def _finding(result: SelftestResult) -> Finding:
@@ -91,6 +91,23 @@ def _finding(result: SelftestResult) -> Finding:
         samples=total,
         map_error=max(errors),
     )
+
+
+def _unjudged(result: SelftestResult) -> list[Finding]:
+    found = [sample for sample in result.samples if sample.not_judged is not None]
+    if not found:
+        return []
+    what, _, remedy = (found[0].not_judged or "").partition("; ")
+    return [
+        note(
+            "selftest",
+            "rules",
+            f"{len(found)} of {len(result.samples)} golden samples get no verdict here. {found[0].name}: "
+            f"{what}.",
+            f"{remedy[:1].upper()}{remedy[1:]}." if remedy else None,
+            samples=tuple(sample.name for sample in found),
+        )
+    ]
 
 
 def _changed(result: SelftestResult) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from edge.config import OnnxConfig
 from edge.demo.rig import packaged_bundle
 from edge.doctor.report import Level
 from edge.doctor.samples import samples
-from edge.golden import read_golden
+from edge.golden import CELL_MM2, FOREGROUND, read_golden
+from edge.region_rules import RegionRules, Zone
 from edge.runtime import runner_for
 from edge.runtime.runner import Array
 from edge.sealed import file_sha256
@@ -103,7 +105,7 @@ def at_threshold(bundle: Bundle, share: float, precision: Precision) -> Bundle:
     """The stages as of that precision, the threshold `share` standard deviations below the first score."""
     arrays = read_golden(bundle.golden_files()[0], bundle.manifest)
     cells = np.asarray(arrays[ANOMALY_MAP][0, 0], np.float32)
-    threshold = golden_score(cells, arrays, bundle.manifest) - share * float(cells.std())
+    threshold = golden_score(cells, arrays, bundle) - share * float(cells.std())
     assert bundle.calibration is not None
     calibration = bundle.calibration.model_copy(update={"threshold": threshold})
     stages = tuple(stage.model_copy(update={"precision": precision}) for stage in bundle.manifest.stages)
@@ -127,6 +129,85 @@ def test_a_verdict_on_the_line_may_change_by_rounding(tiny: Bundle) -> None:
     sample = fake_result(moved, plus=-1e-4 * float(np.std(arrays[ANOMALY_MAP]))).samples[0]
     assert sample.flipped
     assert sample.problem is None
+
+
+LEFT = ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0))
+
+
+def hot_on_the_left(folder: Path, rules: RegionRules, cell_mm2: float | None) -> Bundle:
+    """A bundle of one sample whose map is 2 on the left and 1 on the right; its threshold is 1.5."""
+    bundle = load_bundle(make_tiny_bundle(folder, golden=1, threshold=1.5))
+    (path,) = bundle.golden_files()
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    arrays[ANOMALY_MAP] = np.ones((1, 1, 8, 8), np.float32)
+    arrays[ANOMALY_MAP][..., :4] = 2.0
+    arrays[FOREGROUND] = np.ones((64, 64), bool)
+    if cell_mm2 is not None:
+        arrays[CELL_MM2] = np.array([cell_mm2])
+    np.savez(path, **arrays)
+    spec = FileSpec(sha256=file_sha256(path), bytes=path.stat().st_size)
+    files = {**bundle.manifest.files, "golden/000.npz": spec}
+    digest = write_manifest(folder, bundle.manifest.model_copy(update={"files": files}))
+    assert bundle.calibration is not None
+    ruled = bundle.calibration.model_copy(update={"model_sha256": digest, "region_rules": rules})
+    write_calibration(folder, ruled)
+    return load_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    ("rules", "score", "verdict"),
+    [
+        (RegionRules(), 2.0, "fail"),
+        (RegionRules(zones=(Zone(name="left", corners=LEFT, ignore=True),)), 1.5, "pass"),
+        (RegionRules(zones=(Zone(name="left", corners=LEFT, threshold=3.0),)), 1.5, "pass"),
+        (RegionRules(zones=(Zone(name="left", corners=LEFT, threshold=0.5),)), 6.0, "fail"),
+        (RegionRules(min_area_mm2=42 * 64 * 0.25), 1.0, "pass"),  # more than half of the square
+        (RegionRules(min_area_mm2=64 * 64 * 0.25), 1.0, "pass"),
+    ],
+)
+def test_verdicts_are_by_the_region_rules(
+    tmp_path: Path, rules: RegionRules, score: float, verdict: str
+) -> None:
+    bundle = hot_on_the_left(tmp_path / "b", rules, cell_mm2=0.25)
+    result = fake_result(bundle)
+    assert result.passed
+    (sample,) = result.samples
+    assert sample.expected_score == sample.score == pytest.approx(score, abs=0.1)  # the edge is smoothed
+    assert sample.verdict == sample.expected_verdict == verdict
+    assert sample.not_judged is None
+    # An error of the map is as large in the score, whatever a zone's threshold makes of it.
+    moved = fake_result(bundle, times=1.1).samples[0]
+    assert moved.score_drift is not None
+    assert 0.1 < moved.score_drift <= (moved.map_error or 0.0) + 1e-6
+    assert SelftestResult.model_validate_json(result.model_dump_json()) == result
+
+
+def test_a_backend_that_is_wrong_where_a_rule_looks_is_found(tmp_path: Path) -> None:
+    rules = RegionRules(zones=(Zone(name="left", corners=LEFT, threshold=2.002),))
+    bundle = hot_on_the_left(tmp_path / "b", rules, cell_mm2=None)
+    result = fake_result(bundle, times=1.002)
+    (sample,) = result.samples
+    assert sample.problem == "the verdict is fail, on the workstation it was pass"
+
+
+def test_an_area_that_a_sample_can_not_tell_is_not_judged(tmp_path: Path) -> None:
+    bundle = hot_on_the_left(tmp_path / "b", RegionRules(min_area_mm2=1.0), cell_mm2=None)
+    result = fake_result(bundle)
+    (sample,) = result.samples
+    assert (result.passed, sample.verdict, sample.expected_verdict) == (True, None, None)
+    assert "does not say what a cell of the map covers" in (sample.not_judged or "")
+    nan = fake_result(bundle, times=float("nan")).samples[0]
+    assert "not numbers" in (nan.problem or "")
+
+
+def test_a_part_that_is_too_small_to_fail_has_its_map_compared(tmp_path: Path) -> None:
+    bundle = hot_on_the_left(tmp_path / "b", RegionRules(min_area_mm2=1e6), cell_mm2=0.25)
+    (sample,) = fake_result(bundle).samples
+    assert (sample.problem, sample.map_error, sample.score, sample.verdict) == (None, 0.0, None, None)
+    assert "nothing of this part could fail" in (sample.not_judged or "")
+    assert "standard deviations off" in (fake_result(bundle, times=1.1).samples[0].problem or "")
+    assert "not numbers" in (fake_result(bundle, times=float("nan")).samples[0].problem or "")
 
 
 def test_without_a_threshold_there_is_no_verdict(tmp_path: Path) -> None:
@@ -193,6 +274,17 @@ class TestFindings:
         names = tuple(path.stem for path in demo.golden_files())
         assert finding.details["failed"] == names
         assert told[-1] == f"Self-test: {len(names)} of {len(names)} samples"
+
+    def test_rules_that_are_not_judged_are_told(self, demo: Bundle) -> None:
+        assert demo.calibration is not None  # its samples are of before, and say no area
+        ruled = demo.calibration.model_copy(update={"region_rules": RegionRules(min_area_mm2=2.0)})
+        found = samples(replace(demo, calibration=ruled), OnnxConfig(), lambda what: None)[1]
+        assert [(finding.check, finding.level) for finding in found] == [
+            ("samples", Level.OK),
+            ("rules", Level.NOTE),
+        ]
+        assert "min_area_mm2 of the calibration" in found[1].what
+        assert found[1].remedy == "Export the bundle anew."
 
     def test_what_passed_is_told(self, demo: Bundle) -> None:
         _, (finding,) = samples(demo, OnnxConfig(), lambda what: None)

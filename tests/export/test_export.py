@@ -10,9 +10,10 @@ import torch
 
 from edge.bundle import ANOMALY_MAP, load_bundle
 from edge.errors import ExportError, VerificationFailed
-from edge.golden import FOREGROUND, read_golden
+from edge.golden import CELL_MM2, FOREGROUND, read_golden
 from edge.inspection import Outcome
 from edge.inspector import Inspector
+from edge.ruled_score import cell_mm2_of
 from edge.runtime import runner_for
 from export.bundle import export_bundle
 from export.onnx import OPSET, export_graph
@@ -21,6 +22,7 @@ from tests.small_run import NoBars
 from train.checkpoint import load_log
 from train.datasets import open_dataset
 from train.evaluation import evaluate, predictor_of_bundle, predictor_of_run
+from train.views import prepare
 
 
 def test_a_bundle_gives_the_figures_of_its_run(bundle_folder: Path, tiny_run: Path, simulated: Path) -> None:
@@ -60,13 +62,17 @@ def test_the_threshold_comes_from_the_parts_held_out_and_says_that_it_is_provisi
     assert calibration.provisional
 
 
-def test_golden_samples_hold_what_torch_made_of_them(bundle_folder: Path) -> None:
+def test_golden_samples_hold_what_torch_made_of_them(bundle_folder: Path, simulated: Path) -> None:
     bundle = load_bundle(bundle_folder)
+    part = open_dataset(simulated / "test", "captures", None, 0.5).test[0]
+    prepared = prepare(part, bundle.manifest.preprocessing, frozenset({"mask"}))
+    cell_mm2 = cell_mm2_of(prepared.view, prepared.mask.shape[0], prepared.pixel_mm)
     assert 2 <= len(bundle.golden_files()) <= 4
     with runner_for(bundle) as runner:
         for path in bundle.golden_files():
             tensors = read_golden(path, bundle.manifest)
             expected = tensors.pop(ANOMALY_MAP)
+            assert float(tensors.pop(CELL_MM2)[0]) == pytest.approx(cell_mm2, rel=0.05)
             found = runner.run(tensors)[ANOMALY_MAP]
             assert np.abs(found - expected).max() < 1e-3 * expected.std()
             assert tensors[FOREGROUND].any()

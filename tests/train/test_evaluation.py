@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,12 +12,19 @@ import cv2
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from rich.console import Console
 from typer.testing import CliRunner
 
+from edge.bundle import load_bundle
 from edge.camera.sample import Sample
 from edge.errors import DatasetError, TrainingError
+from edge.inspector import Inspector
+from edge.region_rules import RegionRules, Zone
+from edge.runtime import runner_for
 from edge.scoring import ScoreSpec
+from tests.tiny_bundle import make_tiny_bundle
 from train.commands.evaluate import app
+from train.commands.figures_table import figures_tables
 from train.datasets import name_of, open_dataset
 from train.evaluation import (
     Evaluation,
@@ -26,6 +34,7 @@ from train.evaluation import (
     check_folder_for_maps,
     evaluate,
     judge,
+    predictor_of_bundle,
     predictor_of_run,
     save_maps,
 )
@@ -91,6 +100,38 @@ def test_each_figure_is_what_its_metric_says(
     assert figures.outside_mask is not None
     assert figures.outside_mask.mean == pytest.approx(np.mean(list(lost.values())), abs=1e-12)
     assert lost[figures.outside_mask.worst_part] == figures.outside_mask.worst == max(lost.values())
+
+
+def test_the_region_rules_of_a_bundle_are_part_of_the_score(
+    samples: Sequence[Sample], tmp_path: Path
+) -> None:
+    bundle = load_bundle(make_tiny_bundle(tmp_path / "bundle"))
+    assert bundle.calibration is not None
+    top = Zone(name="top", corners=((0, 0), (1, 0), (1, 0.5), (0, 0.5)), threshold=0.4)
+    left = Zone(name="left", corners=((0, 0), (0.4, 0), (0.4, 1), (0, 1)), ignore=True)
+    rules = RegionRules(min_area_mm2=30, zones=(top, left))
+    ruled = replace(bundle, calibration=bundle.calibration.model_copy(update={"region_rules": rules}))
+    rough = EvaluationOptions(score=ScoreSpec(kind="mean"))
+    with runner_for(bundle) as runner:
+        inspector = Inspector(ruled, runner)
+        on_the_rig = tuple(inspector.inspect(sample.frame()).score for sample in samples)
+        result = evaluate(predictor_of_bundle(ruled, runner), samples, lambda n: None)
+        plain = evaluate(predictor_of_bundle(bundle, runner), samples, lambda n: None)
+        other = evaluate(predictor_of_bundle(ruled, runner), samples, lambda n: None, rough)
+        huge = bundle.calibration.model_copy(update={"region_rules": RegionRules(min_area_mm2=1e6)})
+        nothing = predictor_of_bundle(replace(bundle, calibration=huge), runner)
+        with pytest.raises(DatasetError, match="gets no decision on the device"):
+            judge(nothing, samples, lambda n: None)
+    assert result.scores == on_the_rig
+    assert result.scores != plain.scores
+    assert result.figures.region_rules == rules
+    assert plain.figures.region_rules is None
+    assert result.figures.p_auroc == plain.figures.p_auroc  # the model's map
+    assert other.figures.region_rules is None
+    table = Console(width=120, record=True, file=io.StringIO())
+    table.print(figures_tables(result.figures, "exact"))
+    said = table.export_text()
+    assert "scores by region rules: top above 0.4, left ignored, 30 mm² at least" in said
 
 
 def test_figures_survive_json(judged: Evaluation) -> None:

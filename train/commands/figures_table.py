@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from edge.region_rules import RegionRules
 from edge.scoring import ScoreSpec
 from train.metrics import AuproFigures, Figures, Interval, TypeFigures
 
@@ -24,6 +25,8 @@ def figures_tables(figures: Figures, metrics: Metrics) -> RenderableType:
     parts: list[RenderableType] = []
     if figures.score_overridden:
         parts.append(Text(f"score overridden: {_score(figures.score)}, in place of the model's own", "bold"))
+    if figures.region_rules is not None:
+        parts.append(Text(f"scores by region rules: {_rules(figures.region_rules)}; pixels by the whole map"))
     parts.append(_whole(figures, metrics))
     if len(figures.by_defect) > 1:
         parts.append(_types(figures, metrics))
@@ -33,6 +36,14 @@ def figures_tables(figures: Figures, metrics: Metrics) -> RenderableType:
 def _score(score: ScoreSpec) -> str:
     share = f" of {score.top_share:g}" if score.kind == "top_mean" else ""
     return f"{score.kind}{share}, smoothing {score.smoothing_px:g} px"
+
+
+def _rules(rules: RegionRules) -> str:
+    said = [
+        f"{zone.name} " + ("ignored" if zone.ignore else f"above {zone.threshold:g}") for zone in rules.zones
+    ]
+    said += [] if rules.min_area_mm2 is None else [f"{rules.min_area_mm2:g} mm² at least"]
+    return ", ".join(said) or "none"
 
 
 def _whole(figures: Figures, metrics: Metrics) -> Table:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from edge.region_rules import RegionRules
 from edge.scoring import ScoreSpec
 from train.metrics.detection import FalsePositiveRate
 
@@ -99,7 +100,8 @@ class Figures(_Frozen):
 
     `unmarked` defective images have no ground truth: they count for I-AUROC, and are left out of all that
     is said of pixels, which is None where no image has any. `score` is the score function that was used;
-    where it is not the model's own, `score_overridden` is True.
+    where it is not the model's own, `score_overridden` is True. `region_rules` are those of the calibration
+    that the images' scores are by; what is said of pixels is of the model's map, whatever they are.
     """
 
     images: int
@@ -120,3 +122,4 @@ class Figures(_Frozen):
     intervals: Intervals | None = None
     score: ScoreSpec
     score_overridden: bool = False
+    region_rules: RegionRules | None = None

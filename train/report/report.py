@@ -172,6 +172,8 @@ def _gaps(judged: JudgedParts, story: RunStory) -> list[str]:
         )
     if story.threshold is None:
         said.append("There is no threshold, so no part is called right or wrong: calibrate the model.")
+    if judged.figures is not None and judged.figures.region_rules is not None:
+        said.append("Scores are by the region rules of the calibration, as on the device; maps are without.")
     return said
 
 
