@@ -33,6 +33,7 @@ __all__ = [
     "LoadedRecipe",
     "RecipeLoader",
     "VerifiedRecipe",
+    "calibrated_bundle",
     "check_rules",
     "differs_in_calibration",
     "verify_recipe",
@@ -82,7 +83,7 @@ def verify_recipe(config: RigConfig, name: str, store: CalibrationStore) -> Veri
     if recipe is None:
         raise RecipeUnknown(f"no recipe {name!r}; there are {', '.join(book.names)}")
     bundle = load_bundle(recipe.bundle, config.read_trusted_keys())
-    calibrated = _calibrated(name, bundle, recipe, store)
+    calibrated = calibrated_bundle(name, bundle, recipe, store)
     check_rules(calibrated)
     return VerifiedRecipe(name, recipe, calibrated, config.job_id, config.pictures)
 
@@ -192,8 +193,11 @@ def _uncalibrated(verified: VerifiedRecipe) -> VerifiedRecipe:
     )
 
 
-def _calibrated(name: str, bundle: Bundle, recipe: RecipeConfig, store: CalibrationStore) -> Bundle:
-    """The bundle with the calibration and the threshold that the rig or the recipe has of its own."""
+def calibrated_bundle(name: str, bundle: Bundle, recipe: RecipeConfig, store: CalibrationStore) -> Bundle:
+    """The bundle with the calibration and the threshold that the rig or the recipe has of its own.
+
+    Raises `CalibrationError` where one does not fit the bundle, or is damaged.
+    """
     stored = store.in_force(bundle.model_sha256)
     if stored is not None:
         bundle = replace(bundle, calibration=stored.calibration, calibration_sha256=stored.sha256)

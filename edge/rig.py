@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import signal
 import threading
 import time
@@ -22,7 +21,7 @@ from edge.commanded import Commanded
 from edge.config import CommandTrigger, RigConfig
 from edge.daemon import Daemon, DaemonSettings, RunSummary
 from edge.dashboard.server import Dashboard
-from edge.errors import ConfigError, EdgeError
+from edge.errors import EdgeError
 from edge.labelling.keeping import RecentFrames
 from edge.letters import SPARKPLUG
 from edge.mqtt import MqttPublisher
@@ -41,18 +40,17 @@ from edge.scene.watch import watch_from_file
 from edge.score_watch import ScoreWatch
 from edge.sparkplug.commands import metrics_for
 from edge.sparkplug.node import SparkplugNode
+from edge.state_folder import state_dir_of
 from edge.systemd import Notifier
 from edge.trial import try_stages
 
-__all__ = ["BuildNews", "check_rig", "run_rig", "state_dir_of", "stopped_by_signals"]
+__all__ = ["BuildNews", "check_rig", "run_rig", "stopped_by_signals"]
 
 # One step of TensorRT's builder (one layer's kernels measured) takes seconds, on a small Jetson a minute.
 _PATIENCE_S = 600.0
 
 _OUTBOX_PATIENCE_S = 300.0
 """A large outbox is looked through once in each boot, which takes its time on a slow disk."""
-
-_STATE_NAME = "edge-state"
 
 _KEEPER_FIRST_S = 5.0
 
@@ -259,16 +257,3 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def state_dir_of(config: RigConfig, path: Path | None) -> Path:
-    """Where the rig keeps what outlives it; `daemon.state_dir` says in which order that is looked for."""
-    if config.daemon.state_dir is not None:
-        return config.daemon.state_dir
-    # The unit's StateDirectory=; systemd gives several with colons between them.
-    given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-    if given:
-        return Path(given)
-    if path is None:
-        raise ConfigError("daemon.state_dir: is not given, and there is no file that it could lie beside")
-    return path.parent / _STATE_NAME

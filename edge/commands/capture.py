@@ -30,8 +30,9 @@ from edge.capturing.tray import TrayLearner, replace_tray
 from edge.commands.common import INTERRUPTED, ended_by_errors
 from edge.config import RigConfig, load_rig_config
 from edge.errors import CameraError, CaptureError, ConfigError
-from edge.rig import state_dir_of, stopped_by_signals
+from edge.rig import stopped_by_signals
 from edge.scene.tray import LEAST_FRAMES
+from edge.state_folder import state_dir_of
 from edge.trigger_config import PartPresentTrigger
 
 __all__ = ["app", "main"]

@@ -16,7 +16,7 @@ from edge.doctor.computer import computer, memory
 from edge.doctor.disk import disk
 from edge.doctor.gpu import gpu
 from edge.doctor.machine import Machine
-from edge.doctor.model import known_times, load, model
+from edge.doctor.model import in_force, known_times, load, model
 from edge.doctor.packages import packages
 from edge.doctor.people import user_of
 from edge.doctor.power import power
@@ -40,6 +40,7 @@ def examine(
     machine: Machine,
     *,
     rig: RigConfig | None = None,
+    state_dir: Path | None = None,
     bundle_path: Path | None = None,
     runtime: RuntimeConfig = _ONNX,
     selftest: bool = False,
@@ -49,8 +50,8 @@ def examine(
 ) -> Report:
     """Look at everything; with `selftest` run the bundle's golden samples on `runtime`, too.
 
-    `user_name` is the one whose groups and rights count; by default the user of the service where there is
-    one, else the one who asks.
+    `state_dir` is where the rig's calibrations lie. `user_name` is the one whose groups and rights count; by
+    default the user of the service where there is one, else the one who asks.
     """
     board = board_of(machine)
     name = user_name or service_user(machine, unit)
@@ -69,10 +70,10 @@ def examine(
             opened.append(found)
         else:
             bundle = found
+    judged_by = bundle if bundle is None or rig is None else in_force(bundle, rig, state_dir)
     needs_gpu = runtime.backend == "tensorrt"
     config = rig.camera if rig is not None else None
     needs_camera = config is not None and config.source == "live"
-    state_dir = rig.daemon.state_dir if rig is not None else None
     subjects: dict[Subject, Callable[[], Iterable[Finding]]] = {
         "platform": lambda: computer(machine, board),
         "memory": lambda: memory(machine),
@@ -82,9 +83,9 @@ def examine(
         "power": lambda: power(machine, board),
         "access": lambda: access(machine, board, user, needs_gpu=needs_gpu, needs_camera=needs_camera),
         "broker": lambda: broker(machine, rig),
-        "disk": lambda: disk(machine, user, state_dir),
+        "disk": lambda: disk(machine, user, rig.daemon.state_dir if rig is not None else None),
         "clock": lambda: clock(machine, known_times(bundle) if bundle is not None else ()),
-        "bundle": lambda: model(bundle, rig) if bundle is not None else opened,
+        "bundle": lambda: opened if bundle is None or judged_by is None else model(bundle, rig, judged_by),
         "service": lambda: service(machine, unit),
     }
     findings: list[Finding] = []
@@ -95,7 +96,7 @@ def examine(
         findings.append(_no_such_user(user_name))
     result: SelftestResult | None = None
     if selftest:
-        result, said = samples(bundle, runtime, progress)
+        result, said = samples(bundle if isinstance(judged_by, Finding) else judged_by, runtime, progress)
         findings += said
     return Report(
         created=machine.now(),

@@ -14,7 +14,7 @@ from edge.errors import EdgeError
 if TYPE_CHECKING:
     from edge.bundle import Bundle
 
-__all__ = ["known_times", "load", "model"]
+__all__ = ["in_force", "known_times", "load", "model"]
 
 
 def load(path: Path, rig: RigConfig | None) -> Bundle | Finding:
@@ -39,8 +39,34 @@ def load(path: Path, rig: RigConfig | None) -> Bundle | Finding:
         )
 
 
-def model(bundle: Bundle, rig: RigConfig | None) -> Iterator[Finding]:
-    """What a bundle that could be loaded is like."""
+def in_force(bundle: Bundle, rig: RigConfig, state_dir: Path | None) -> Bundle | Finding:
+    """The bundle with the calibration that the rig judges by, found as the daemon finds it; or what is wrong.
+
+    In this order: the highest version for its model in `state_dir`, the recipe's, the bundle's.
+    """
+    from edge.calibration_store import CalibrationStore  # noqa: PLC0415  # needs packages that may be broken
+    from edge.recipe_config import RecipeConfig  # noqa: PLC0415
+    from edge.recipe_loading import calibrated_bundle  # noqa: PLC0415
+
+    book = rig.recipe_book()
+    recipe = book.beginning
+    if recipe.bundle != bundle.path:  # the one that was named instead of the rig's
+        recipe = RecipeConfig(bundle=bundle.path, trigger=recipe.trigger)
+    try:
+        return calibrated_bundle(book.first, bundle, recipe, CalibrationStore(state_dir))
+    except EdgeError as problem:
+        return error(
+            "bundle",
+            "calibration",
+            f"The rig does not start with this model: {problem}.",
+            "Put that right, then ask again; docs/calibration.md says what is in force.",
+            error=type(problem).__name__,
+            state_dir=None if state_dir is None else str(state_dir),
+        )
+
+
+def model(bundle: Bundle, rig: RigConfig | None, judged_by: Bundle | Finding) -> Iterator[Finding]:
+    """What a bundle that could be loaded is like, and the calibration in force (`in_force`)."""
     manifest = bundle.manifest
     precisions = {stage.name: stage.precision for stage in manifest.stages}
     yield ok(
@@ -70,11 +96,17 @@ def model(bundle: Bundle, rig: RigConfig | None) -> Iterator[Finding]:
             "Export the bundle anew.",
             samples=0,
         )
-    yield _calibration(bundle)
+    yield judged_by if isinstance(judged_by, Finding) else _calibration(judged_by, _source(judged_by, bundle))
     yield _signature(bundle, rig)
 
 
-def _calibration(bundle: Bundle) -> Finding:
+def _source(judged_by: Bundle, bundle: Bundle) -> str:
+    if judged_by.calibration == bundle.calibration:
+        return "the bundle"
+    return "the rig's state or its recipe"
+
+
+def _calibration(bundle: Bundle, source: str) -> Finding:
     found = bundle.calibration
     if found is None:
         return warning(
@@ -90,9 +122,10 @@ def _calibration(bundle: Bundle) -> Finding:
         "good_parts": found.good_parts,
         "provisional": found.provisional,
         "calibration_id": found.calibration_id,
+        "source": source,
     }
-    source = "set by hand" if found.method == "manual" else f"from {found.good_parts} good parts"
-    what = f"The threshold is {found.threshold:.4g}, {source}"
+    origin = "set by hand" if found.method == "manual" else f"from {found.good_parts} good parts"
+    what = f"The threshold is {found.threshold:.4g}, {origin} (version {found.version}, of {source})"
     if found.provisional:
         return note(
             "bundle",
@@ -101,7 +134,18 @@ def _calibration(bundle: Bundle) -> Finding:
             "Calibrate it on good parts of this rig.",
             **details,
         )
-    return ok("bundle", "calibration", f"{what}.", **details)
+    promised = found.promise
+    if promised is None:
+        return ok("bundle", "calibration", f"{what}.", **details)
+    sure = "on average" if promised.confidence is None else f"with {100 * promised.confidence:g} % confidence"
+    return ok(
+        "bundle",
+        "calibration",
+        f"{what}: at most {100 * promised.rate:g} % of good parts are rejected, {sure}.",
+        **details,
+        promised_rate=promised.rate,
+        confidence=promised.confidence,
+    )
 
 
 def _signature(bundle: Bundle, rig: RigConfig | None) -> Finding:

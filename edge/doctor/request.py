@@ -11,6 +11,7 @@ from edge.doctor.examination import examine
 from edge.doctor.machine import Machine
 from edge.doctor.report import Finding, Report, error, ok
 from edge.errors import ConfigError
+from edge.state_folder import state_dir_of
 
 __all__ = ["report_of"]
 
@@ -32,6 +33,7 @@ def report_of(
     report = examine(
         Machine(),
         rig=rig,
+        state_dir=None if rig is None else state_dir_of(rig, config),
         bundle_path=bundle or (rig.recipe_book().beginning.bundle if rig is not None else None),
         runtime=_runtime(backend, rig),
         selftest=selftest,

@@ -10,9 +10,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from edge.bundle import load_bundle
+from edge.calibration_store import CalibrationStore
 from edge.commands.doctor import FOUND_ERRORS
 from edge.demo.rig import packaged_bundle
-from edge.doctor.report import Level, Report
+from edge.doctor.report import Finding, Level, Report
 from tests.tiny_bundle import make_tiny_bundle
 
 ROOT = Path(__file__).parents[3]
@@ -112,3 +114,50 @@ def test_an_install_that_is_not_whole_is_told_on_the_page() -> None:
     assert found.level is Level.ERROR
     assert "cryptography" in found.what
     assert by_check(report)["packages", "versions"] is Level.OK
+
+
+def test_the_calibration_that_the_rig_judges_by_is_shown(tmp_path: Path) -> None:
+    bundle = load_bundle(make_tiny_bundle(tmp_path / "bundle"))
+    assert bundle.calibration is not None
+    (tmp_path / "rig.yaml").write_text(
+        """\
+rig: {enterprise: acme, site: dresden, area: assembly, line: line-3, cell: cell-2}
+camera: {source: simulated, product: plate}
+bundle: bundle
+broker: {port: 1}
+daemon: {state_dir: state}
+""",
+        encoding="utf-8",
+    )
+
+    def shown() -> Finding:
+        done = edge_doctor("--config", tmp_path / "rig.yaml", "--json")
+        findings = Report.model_validate_json(done.stdout).findings
+        return next(one for one in findings if (one.subject, one.check) == ("bundle", "calibration"))
+
+    before = shown()
+    assert before.details["calibration_id"] == bundle.calibration.calibration_id
+    assert before.details["source"] == "the bundle"
+    kept = bundle.calibration.model_copy(
+        update={
+            "version": 2,
+            "calibration_id": "c2",
+            "threshold": 0.75,
+            "method": "conformal",
+            "provisional": False,
+            "false_reject_rate": 0.05,
+            "confidence": 0.95,
+        }
+    )
+    CalibrationStore(tmp_path / "state").add(kept)
+    now = shown()
+    assert now.level is Level.OK
+    assert now.details["calibration_id"] == "c2"
+    assert (now.details["version"], now.details["threshold"]) == (2, 0.75)
+    assert "at most 5 % of good parts are rejected, with 95 % confidence" in now.what
+    (path,) = (tmp_path / "state/calibrations").glob("*/000002.yaml")
+    path.write_text(path.read_text(encoding="utf-8").replace("0.75", "0.95"), encoding="utf-8")
+    damaged = shown()
+    assert damaged.level is Level.ERROR
+    assert damaged.details["error"] == "CalibrationDamaged"
+    assert "Put the file back from a copy" in damaged.what
