@@ -12,15 +12,12 @@ from edge.outbox_config import OutboxConfig
 __all__ = ["ScratchOutbox"]
 
 
-_AS_EVER = OutboxConfig()
-
-
 class ScratchOutbox(Outbox):
     """An outbox in a temporary folder, which is removed when it is closed."""
 
-    def __init__(self, config: OutboxConfig = _AS_EVER) -> None:
+    def __init__(self) -> None:
         self.scratch = Path(tempfile.mkdtemp(prefix="edge-outbox-"))
-        super().__init__(self.scratch, config)
+        super().__init__(self.scratch, OutboxConfig())
 
     def close(self) -> None:
         super().close()
