@@ -31,13 +31,22 @@ class Seen:
 
 
 def info_of(frame: Frame, health: SourceHealth) -> CaptureInfo:
-    """capture.yaml, as the camera is now."""
-    return CaptureInfo(
-        depth_unit_m=frame.depth_unit_m,
-        intrinsics=IntrinsicsInfo.of(frame.intrinsics),
-        serial=health.serial,
-        options=health.options,
-    )
+    """capture.yaml, as the camera is now.
+
+    Raises `CaptureError` where a capture can't hold such frames: depth in metres, as of a folder of MVTec 3D-AD.
+    """
+    try:
+        return CaptureInfo(
+            depth_unit_m=frame.depth_unit_m,
+            intrinsics=IntrinsicsInfo.of(frame.intrinsics),
+            serial=health.serial,
+            options=health.options,
+        )
+    except ValueError as error:  # pydantic's ValidationError is one
+        raise CaptureError(
+            f"frames of {frame.source} can't be captures, whose depth is 16 bit in a unit below 1 m ({error}); "
+            "use the files that they come from"
+        ) from error
 
 
 class Session:

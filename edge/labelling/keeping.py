@@ -17,7 +17,7 @@ from edge.camera.source import SourceHealth
 from edge.captures import CaptureInfo, CaptureNote
 from edge.capturing.lots import is_full
 from edge.capturing.session import info_of
-from edge.errors import EdgeError
+from edge.errors import CaptureError, EdgeError
 from edge.frame import Frame
 from edge.inspection import Outcome
 from edge.labelling.choosing import Choice
@@ -111,7 +111,13 @@ class RecentFrames:
             with self._changed:
                 self._remember(verdict.result_id, objection)
             return
-        part = _Part(frame, verdict, info_of(frame, camera()))
+        try:
+            part = _Part(frame, verdict, info_of(frame, camera()))
+        except CaptureError as error:  # no verdict may suffer by it
+            with self._changed:
+                self._counts["refused"] += 1
+                self._remember(verdict.result_id, f"its frame could not be kept: {error}")
+            return
         with self._changed:
             waiting = [one for one in self._waiting if isinstance(one, _Part)]
             dropped = None
