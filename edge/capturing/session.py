@@ -33,7 +33,7 @@ class Seen:
 def info_of(frame: Frame, health: SourceHealth) -> CaptureInfo:
     """capture.yaml, as the camera is now.
 
-    Raises `CaptureError` where a capture can't hold such frames: depth in metres, as of a folder of MVTec 3D-AD.
+    Raises `CaptureError` where a capture can't hold such frames: depth in metres, as of MVTec 3D-AD.
     """
     try:
         return CaptureInfo(
@@ -44,8 +44,8 @@ def info_of(frame: Frame, health: SourceHealth) -> CaptureInfo:
         )
     except ValueError as error:  # pydantic's ValidationError is one
         raise CaptureError(
-            f"frames of {frame.source} can't be captures, whose depth is 16 bit in a unit below 1 m ({error}); "
-            "use the files that they come from"
+            f"frames of {frame.source} can't be captures, whose depth is 16 bit in a unit below 1 m "
+            f"({error}); use the files that they come from"
         ) from error
 
 
