@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV   ?= .venv
 PARTS  ?= 40
-JOBS   ?= 2
 
 BIN  := $(VENV)/bin
 PIP  := $(BIN)/python -m pip --disable-pip-version-check install
@@ -15,13 +14,13 @@ DEV  := $(VENV)/.installed-dev
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  PYTHON=$(PYTHON) (3.10 to 3.12), VENV=$(VENV), PARTS=$(PARTS) (of the demo), JOBS=$(JOBS) (tests side by side), PYTEST_ARGS for pytest"
+	@echo "  PYTHON=$(PYTHON) (3.10 to 3.12), VENV=$(VENV), PARTS=$(PARTS) (of the demo), PYTEST_ARGS for pytest"
 
 demo: $(if $(wildcard $(DEV)),$(DEV),$(BASE)) ## see it work: camera, broker and daemon on this computer (no torch)
 	$(BIN)/edge-demo --parts $(PARTS)
 
 test: $(DEV) mosquitto chromium tensorrt nspawn ## run all tests, with a real broker, browser, TensorRT and systemd (installs torch)
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(DEV) ## formatting, lint and types
 	$(BIN)/ruff format --check .
