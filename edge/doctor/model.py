@@ -44,16 +44,24 @@ def in_force(bundle: Bundle, rig: RigConfig, state_dir: Path | None) -> Bundle |
 
     In this order: the highest version for its model in `state_dir`, the recipe's, the bundle's.
     """
-    from edge.calibration_store import CalibrationStore  # noqa: PLC0415  # needs packages that may be broken
-    from edge.recipe_config import RecipeConfig  # noqa: PLC0415
-    from edge.recipe_loading import calibrated_bundle  # noqa: PLC0415
-
+    try:
+        from edge.calibration_store import CalibrationStore  # noqa: PLC0415
+        from edge.recipe_config import RecipeConfig  # noqa: PLC0415
+        from edge.recipe_loading import calibrated_bundle, check_rules  # noqa: PLC0415
+    except ImportError as problem:  # what runs a model may be what is broken
+        return error(
+            "bundle",
+            "calibration",
+            f"Which calibration is in force can't be told: {problem}.",
+            "Mend the Python packages.",
+        )
     book = rig.recipe_book()
     recipe = book.beginning
     if recipe.bundle != bundle.path:  # the one that was named instead of the rig's
         recipe = RecipeConfig(bundle=bundle.path, trigger=recipe.trigger)
     try:
-        return calibrated_bundle(book.first, bundle, recipe, CalibrationStore(state_dir))
+        found = calibrated_bundle(book.first, bundle, recipe, CalibrationStore(state_dir))
+        check_rules(found)
     except EdgeError as problem:
         return error(
             "bundle",
@@ -63,6 +71,7 @@ def in_force(bundle: Bundle, rig: RigConfig, state_dir: Path | None) -> Bundle |
             error=type(problem).__name__,
             state_dir=None if state_dir is None else str(state_dir),
         )
+    return found
 
 
 def model(bundle: Bundle, rig: RigConfig | None, judged_by: Bundle | Finding) -> Iterator[Finding]:

@@ -20,6 +20,14 @@ from tests.tiny_bundle import make_tiny_bundle
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 300
 
+RIG = """\
+rig: {enterprise: acme, site: dresden, area: assembly, line: line-3, cell: cell-2}
+camera: {source: simulated, product: plate}
+bundle: bundle
+broker: {port: 1}
+daemon: {state_dir: state}
+"""
+
 
 def edge_doctor(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -116,19 +124,27 @@ def test_an_install_that_is_not_whole_is_told_on_the_page() -> None:
     assert by_check(report)["packages", "versions"] is Level.OK
 
 
+def test_a_rig_is_looked_at_without_what_runs_its_model(tmp_path: Path) -> None:
+    make_tiny_bundle(tmp_path / "bundle")
+    (tmp_path / "rig.yaml").write_text(RIG, encoding="utf-8")
+    script = "import sys; sys.modules['onnxruntime'] = None\nfrom edge.commands.doctor import main\nmain()"
+    command = [sys.executable, "-c", script, "--config", str(tmp_path / "rig.yaml"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == FOUND_ERRORS
+    report = Report.model_validate_json(done.stdout)
+    levels = by_check(report)
+    assert levels["bundle", "bundle"] is Level.OK  # the rest is looked at all the same
+    (found,) = (one for one in report.findings if (one.subject, one.check) == ("bundle", "calibration"))
+    assert found.level is Level.ERROR
+    assert "can't be told" in found.what
+    assert "onnxruntime" in found.what
+
+
 def test_the_calibration_that_the_rig_judges_by_is_shown(tmp_path: Path) -> None:
     bundle = load_bundle(make_tiny_bundle(tmp_path / "bundle"))
     assert bundle.calibration is not None
-    (tmp_path / "rig.yaml").write_text(
-        """\
-rig: {enterprise: acme, site: dresden, area: assembly, line: line-3, cell: cell-2}
-camera: {source: simulated, product: plate}
-bundle: bundle
-broker: {port: 1}
-daemon: {state_dir: state}
-""",
-        encoding="utf-8",
-    )
+    (tmp_path / "rig.yaml").write_text(RIG, encoding="utf-8")
 
     def shown() -> Finding:
         done = edge_doctor("--config", tmp_path / "rig.yaml", "--json")
