@@ -212,7 +212,8 @@ class Answer(Message):
     `status`: `accepted` (a trigger: the verdict with the id `result_id` follows), `done`, or `refused`, then
     with a `reason`, one stable word, and a `detail` for people. `recipe` is the one that runs now, after
     `recipe` and `reload`; `applied` and `needs_restart` name keys of the YAML that a `reload` found
-    changed; `count` is how many verdicts a `replay` sends again, `file` the image that a `capture` is.
+    changed; `count` is how many verdicts a `replay` sends again, `file` the image that a `capture` is,
+    or that a `label` made one. A `label` without it is `done` with a `reason` why no capture was made.
     `calibration_version` is the one in force after a command that is about it, 0 for none.
     `request_id` and `issued_by` are null where the command could not be read.
     """

@@ -114,9 +114,8 @@ class RecentFrames:
         try:
             part = _Part(frame, verdict, info_of(frame, camera()))
         except CaptureError as error:  # no verdict may suffer by it
-            with self._changed:
-                self._counts["refused"] += 1
-                self._remember(verdict.result_id, f"its frame could not be kept: {error}")
+            self._failed(error)
+            self._refused(verdict)
             return
         with self._changed:
             waiting = [one for one in self._waiting if isinstance(one, _Part)]
@@ -220,14 +219,14 @@ class RecentFrames:
 
     def _keep(self, part: _Part) -> None:
         if not self._open:
-            self._refused(part)
+            self._refused(part.verdict)
             return
         verdict = part.verdict
         try:
             gone = self._store.keep((verdict.epoch, verdict.seq), part.frame, part.info, _note(part))
         except (OSError, EdgeError) as error:
             self._failed(error)
-            self._refused(part)
+            self._refused(part.verdict)
             return
         self._evicted(gone)
         if self._trouble is not None:
@@ -258,10 +257,10 @@ class RecentFrames:
                 self._remember(result_id, _MADE_ROOM)
             self._counts["evicted"] += len(results)
 
-    def _refused(self, part: _Part) -> None:
+    def _refused(self, verdict: Verdict) -> None:
         with self._changed:
             why = "" if self._trouble is None else f": {self._trouble[1]}"
-            self._remember(part.verdict.result_id, f"its frame could not be kept{why}")
+            self._remember(verdict.result_id, f"its frame could not be kept{why}")
             self._counts["refused"] += 1
 
     def _failed(self, error: OSError | EdgeError) -> None:
@@ -271,9 +270,10 @@ class RecentFrames:
             reason = reason_of(error) if isinstance(error, EdgeError) else "folder_unusable"
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         detail = f"{self._store.folder}: {text}"
-        if self._trouble is None or self._trouble[0] != reason:
+        with self._changed:
+            before, self._trouble = self._trouble, (reason, detail)
+        if before is None or before[0] != reason:
             _log.error("frames of judged parts can't be kept for labels (%s): %s", reason, detail)
-        self._trouble = (reason, detail)
 
     def _remember(self, result_id: str, why: str) -> None:
         """With the lock; why the frame of a result is not there, of the last thousand."""

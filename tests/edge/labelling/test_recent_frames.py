@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,21 @@ def test_a_folder_that_can_not_be_used_is_said_and_tried_again(
         offer(recent, 1)
         assert told(recent, *said(outbox, 1, "dent")).file is not None
         assert recent.health().reason is None
+
+
+def test_frames_that_no_capture_can_hold_are_said_once_and_hurt_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_metres = replace(frame_of(0), depth_unit_m=1.0)  # as those of a folder of MVTec 3D-AD
+    with with_outbox(tmp_path, 2) as outbox, recent_in(tmp_path).at_work() as recent:
+        for seq in range(2):
+            recent.offer(in_metres, verdict_of(seq), lambda: HEALTH)
+        health = recent.health()
+        assert (health.reason, health.refused, health.frames) == ("capture_error", 2, 0)
+        assert caplog.text.count("can't be kept for labels") == 1
+        filed = told(recent, *said(outbox, 1, "dent"))
+        assert filed.reason == "frame_gone"
+        assert "could not be kept" in str(filed.detail)
 
 
 def test_who_makes_verdicts_never_waits_for_a_disk_that_hangs(
