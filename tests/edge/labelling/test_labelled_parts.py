@@ -27,7 +27,8 @@ from tests.edge.labelling.parts import frame_of, keep, said, store_in, verdict_o
 from tests.edge.small_disk import fill, mounted
 from train.datasets import DatasetOptions, open_dataset
 
-WORKER = Path(__file__).with_name("labelling_worker.py")
+WORKER = "tests.edge.labelling.labelling_worker"
+ROOT = Path(__file__).parents[3]
 
 
 class Rig:
@@ -276,8 +277,8 @@ class TestCrashes:
     ) -> None:
         rng = random.Random(7)
         for life in range(6):
-            command = [sys.executable, str(WORKER), str(tmp_path), str(1000 * life)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+            command = [sys.executable, "-m", WORKER, str(tmp_path), str(1000 * life)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as worker:
                 assert worker.stdout is not None
                 filed = (line for line in worker.stdout if line.startswith("filed /"))
                 for _ in range(rng.randint(1, 6)):
