@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edge.frame import Frame
 
-__all__ = ["AnomalyMap", "Durations", "Inspection", "Outcome", "Region"]
+__all__ = ["JUDGED", "AnomalyMap", "Durations", "Inspection", "Outcome", "Region"]
 
 AnomalyMap = npt.NDArray[np.float32]
 """(H, W) in the pixels of the frame; the unit is the method's own; 0 outside the foreground."""
@@ -27,6 +27,10 @@ class Outcome(str, Enum):
     REVIEW = "review"
     NO_DECISION = "no_decision"
     ERROR = "error"
+
+
+JUDGED = frozenset({Outcome.PASS, Outcome.REVIEW, Outcome.FAIL})
+"""What says something of the part by its score."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from edge.score_messages import ScoreHealth
 from edge.utc_time import UtcTime
 
 __all__ = [
+    "FREE_RUNNING",
     "Availability",
     "AvailabilityState",
     "BrokerHealth",
@@ -103,6 +104,10 @@ class TriggerKind(str, Enum):
     PART_PRESENT = "part_present"
     COMMAND = "command"
     GPIO = "gpio"
+
+
+FREE_RUNNING = frozenset({TriggerKind.EVERY_FRAME, TriggerKind.INTERVAL})
+"""What asks whether or not another part is there: the frames may show one part many times."""
 
 
 class RegionInfo(_Part):

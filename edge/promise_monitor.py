@@ -14,8 +14,8 @@ from typing import Literal
 from edge.calibration import PromisedRate
 from edge.captures import GOOD
 from edge.errors import OutboxError
-from edge.inspection import Outcome
-from edge.messages import TriggerKind
+from edge.inspection import JUDGED, Outcome
+from edge.messages import FREE_RUNNING
 from edge.outbox_judged import CalibrationKey
 from edge.outbox_labels import LABELS_MAX, StoredLabel
 from edge.outbox_ledger import Ledger
@@ -37,8 +37,6 @@ _VERDICTS = 2000
 _PIECES = 10
 _LABELS = 1000
 """What one look reads at most, so that health is never late: `_PIECES` times `_VERDICTS`, and `_LABELS`."""
-
-_FREE_RUNNING = frozenset({TriggerKind.EVERY_FRAME, TriggerKind.INTERVAL})
 
 
 @dataclass(slots=True)
@@ -109,9 +107,9 @@ class _Tally:
         return True
 
     def _counts(self, outcome: Outcome, payload: bytes) -> bool:
-        if outcome not in (Outcome.PASS, Outcome.REVIEW, Outcome.FAIL):
+        if outcome not in JUDGED:
             return False
-        return self._frames_are_parts or json.loads(payload)["trigger"] not in _FREE_RUNNING
+        return self._frames_are_parts or json.loads(payload)["trigger"] not in FREE_RUNNING
 
     @property
     def full(self) -> bool:
@@ -143,7 +141,7 @@ class PromiseMonitor:
         key = CalibrationKey(
             provenance.model_sha256, provenance.calibration_id, provenance.calibration_version
         )
-        tested = self._frames_are_parts or model.trigger.kind not in _FREE_RUNNING
+        tested = self._frames_are_parts or model.trigger.kind not in FREE_RUNNING
         with self._lock:
             tally = self._tally(key)
             if tested:

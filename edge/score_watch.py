@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from edge.inspection import Outcome
+from edge.inspection import JUDGED, Outcome
 from edge.messages import TriggerKind, Verdict
 from edge.score_messages import ScoreHealth
 from edge.score_stream import ScoreStream
@@ -21,8 +21,6 @@ _MODELS = 16
 """So many models are remembered beside each other; the one not used for longest begins anew."""
 
 _ONE_VERDICT_PER_PART = frozenset({TriggerKind.PART_PRESENT, TriggerKind.COMMAND, TriggerKind.GPIO})
-
-_JUDGED = frozenset({Outcome.PASS, Outcome.REVIEW, Outcome.FAIL})
 
 _Key = tuple[str, str | None, int | None, float]
 
@@ -45,7 +43,7 @@ class ScoreWatch:
 
         What was not judged by its score says nothing of the scores, and is passed over.
         """
-        if self._config.enabled is False or verdict.outcome not in _JUDGED:
+        if self._config.enabled is False or verdict.outcome not in JUDGED:
             return
         if verdict.score is None or verdict.threshold is None:
             return

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from pydantic import BaseModel, ConfigDict
 
-from edge.calibrating.labelled import defects_named
+from edge.calibrating.labelled import defects_named, judged_by
 from edge.calibration import Calibration
 from edge.errors import CalibrationError
 from edge.inspection import Outcome
@@ -14,8 +12,6 @@ from edge.outbox_ledger import Ledger
 from edge.promise_watch import PromiseCount, lower_bound
 
 __all__ = ["PromiseCheck", "check_promise"]
-
-_PIECE = 1000
 
 
 class PromiseCheck(BaseModel):
@@ -69,24 +65,16 @@ def check_promise(ledger: Ledger, calibration: Calibration, level: float) -> Pro
         )
     named = defects_named(ledger)
     good = rejected = bad = unlabelled = 0
-    position = 0
-    while verdicts := ledger.after(position, _PIECE):
-        position = verdicts[-1].position
-        for verdict in verdicts:
-            # One for a person to look at is below the threshold: the promise does not call it rejected.
-            if verdict.outcome not in (Outcome.PASS, Outcome.REVIEW, Outcome.FAIL):
-                continue
-            said = json.loads(verdict.payload)
-            if said["calibration_id"] != calibration.calibration_id:
-                continue
-            if said["model_sha256"] != calibration.model_sha256:
-                continue
-            is_good = named[verdict.result_id] is None if verdict.result_id in named else None
-            failed = verdict.outcome is Outcome.FAIL
-            bad += is_good is False
-            unlabelled += failed and is_good is None
-            rejected += failed and is_good is True
-            good += (is_good is not False) if not failed else (is_good is True)
+    for verdict, said in judged_by(ledger, calibration.model_sha256):
+        if said["calibration_id"] != calibration.calibration_id:
+            continue
+        is_good = named[verdict.result_id] is None if verdict.result_id in named else None
+        # One for a person to look at is below the threshold: the promise does not call it rejected.
+        failed = verdict.outcome is Outcome.FAIL
+        bad += is_good is False
+        unlabelled += failed and is_good is None
+        rejected += failed and is_good is True
+        good += (is_good is not False) if not failed else (is_good is True)
     count = PromiseCount(good, rejected)
     limit = 1 / level
     e_value = count.e_value(alpha)

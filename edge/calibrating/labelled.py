@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,16 +11,17 @@ from typing import Any
 from edge.calibrating.scores import KnownParts, ScoredPart, some
 from edge.captures import GOOD
 from edge.errors import CalibrationError, VersionUnknown
-from edge.inspection import Outcome
-from edge.messages import TriggerKind
+from edge.inspection import JUDGED, Outcome
+from edge.messages import FREE_RUNNING
+from edge.outbox_labels import StoredLabel, part_label
 from edge.outbox_ledger import Ledger
+from edge.outbox_records import StoredVerdict
 from edge.region_rules import RegionRules
+from edge.utc_time import utc_from_text
 
-__all__ = ["LabelledStretch", "RulesOf", "defects_named", "labelled_parts"]
+__all__ = ["LabelledStretch", "RulesOf", "defects_named", "judged_by", "labelled_parts"]
 
 _PIECE = 1000
-_FREE_RUNNING = (TriggerKind.EVERY_FRAME.value, TriggerKind.INTERVAL.value)
-_DECIDED = (Outcome.PASS, Outcome.REVIEW, Outcome.FAIL)
 
 RulesOf = Callable[[str | None, int | None], RegionRules | None]
 """The region rules of a calibration by its id and version; raises `VersionUnknown`."""
@@ -55,8 +56,12 @@ def labelled_parts(
     parts: list[ScoredPart] = []
     silent: list[str] = []
     assumed = other = free_running = 0
-    for result_id, outcome, said in _judged(ledger, stretch):
-        if not stretch.frames_are_parts and said.get("trigger") in _FREE_RUNNING:
+    for verdict, said in judged_by(ledger, stretch.model_sha256):
+        result_id, outcome = verdict.result_id, verdict.outcome
+        made = utc_from_text(said["creation_time"])
+        if (stretch.since and made < stretch.since) or (stretch.until and made >= stretch.until):
+            continue
+        if not stretch.frames_are_parts and said.get("trigger") in FREE_RUNNING:
             free_running += 1
             continue
         if not _scored_by(rules, said, rules_of):
@@ -88,35 +93,35 @@ def labelled_parts(
     return KnownParts(tuple(parts), tuple(_told(assumed, len(silent), other, free_running)))
 
 
+def judged_by(ledger: Ledger, model_sha256: str) -> Iterator[tuple[StoredVerdict, dict[str, Any]]]:
+    """The verdicts by one model that say pass, review or fail, the oldest first, each with what it said.
+
+    Raises `OutboxError`.
+    """
+    position = 0
+    while verdicts := ledger.after(position, _PIECE):
+        position = verdicts[-1].position
+        for verdict in verdicts:
+            if verdict.outcome in JUDGED:
+                said = json.loads(verdict.payload)
+                if said["model_sha256"] == model_sha256:
+                    yield verdict, said
+
+
 def defects_named(ledger: Ledger) -> Mapping[str, str | None]:
-    """By the verdict's id, for each labelled part: the defect that anybody's newest label names, or None."""
-    found: dict[str, str | None] = {}
+    """By the verdict's id, for each labelled part: the newest defect that anybody names of it, or None.
+
+    Of each person the last label counts (`edge.outbox_labels.part_label`). Raises `OutboxError`.
+    """
+    said: dict[str, list[StoredLabel]] = {}
     position = 0
     while rows := ledger.labels_since(position, _PIECE):
         position = rows[-1].position
         for row in rows:
             if not row.replaced:
-                said = None if row.label == GOOD else row.label
-                found[row.result_id] = found.get(row.result_id) or said
-    return found
-
-
-def _judged(ledger: Ledger, stretch: LabelledStretch) -> Iterable[tuple[str, Outcome, dict[str, Any]]]:
-    position = 0
-    while verdicts := ledger.after(position, _PIECE):
-        position = verdicts[-1].position
-        for verdict in verdicts:
-            if verdict.outcome not in _DECIDED:
-                continue
-            said = json.loads(verdict.payload)
-            if said["model_sha256"] != stretch.model_sha256 or said["score"] is None:
-                continue
-            made = datetime.fromisoformat(said["creation_time"].replace("Z", "+00:00"))
-            if stretch.since is not None and made < stretch.since:
-                continue
-            if stretch.until is not None and made >= stretch.until:
-                continue
-            yield verdict.result_id, verdict.outcome, said
+                said.setdefault(row.result_id, []).append(row)
+    named = {result_id: part_label(labels) for result_id, labels in said.items()}
+    return {result_id: None if label == GOOD else label for result_id, label in named.items()}
 
 
 def _scored_by(rules: RegionRules | None, said: Mapping[str, Any], rules_of: RulesOf) -> bool:

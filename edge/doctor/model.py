@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edge.config import RigConfig
 from edge.doctor.report import Details, Finding, error, note, ok, warning
 from edge.errors import EdgeError
+from edge.utc_time import utc_from_text
 
 if TYPE_CHECKING:
     from edge.bundle import Bundle
@@ -184,7 +185,7 @@ def known_times(bundle: Bundle) -> Sequence[datetime]:
     trained = bundle.manifest.provenance.get("trained_utc")
     if isinstance(trained, str):
         try:
-            time = datetime.fromisoformat(trained.replace("Z", "+00:00"))
+            time = utc_from_text(trained)
         except ValueError:
             return found
         found += [time] if time.tzinfo is not None else []

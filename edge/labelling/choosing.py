@@ -5,15 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from edge.inspection import Outcome
+from edge.inspection import JUDGED, Outcome
 from edge.labelling.config import CapturesConfig
-from edge.messages import TriggerKind, Verdict
+from edge.messages import FREE_RUNNING, Verdict
 
-__all__ = ["JUDGED", "Choice"]
-
-JUDGED = frozenset({Outcome.PASS, Outcome.REVIEW, Outcome.FAIL})
-
-_FREE_RUNNING = frozenset({TriggerKind.EVERY_FRAME, TriggerKind.INTERVAL})
+__all__ = ["Choice"]
 
 
 class Choice:
@@ -43,7 +39,7 @@ class Choice:
         if verdict.outcome not in JUDGED:
             return f"its outcome was {verdict.outcome.value}: frames are kept of parts that were judged"
         now_s = self._clock_s()
-        if verdict.trigger in _FREE_RUNNING and not self._frames_are_parts:
+        if verdict.trigger in FREE_RUNNING and not self._frames_are_parts:
             every_s = config.free_running_every_s
             if verdict.outcome is Outcome.PASS:
                 return "of frames in free running only rejected ones are kept"

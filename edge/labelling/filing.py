@@ -20,6 +20,7 @@ from edge.outbox_ledger import Ledger
 from edge.outbox_space import free_bytes
 from edge.reasons import reason_of
 from edge.sealed import write_atomically
+from edge.utc_time import utc_from_text
 
 __all__ = ["Filed", "LabelledParts"]
 
@@ -212,4 +213,4 @@ def _said(label: StoredLabel) -> CaptureLabel:
 def _captured(payload: bytes) -> datetime | None:
     """When the frame of a verdict was captured."""
     text = json.loads(payload)["captured_time"]
-    return None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return None if text is None else utc_from_text(text)

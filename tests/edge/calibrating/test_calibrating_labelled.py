@@ -142,6 +142,8 @@ def test_a_part_is_bad_where_anybody_says_so(rig: Rig) -> None:
     said = json.loads(rig.fit("--json").stdout)
     assert (said["good_parts"], said["bad_parts"]) == (100, 2)
     assert said["found_by_defect"]["scratch"]["count"] == 0
+    rig.label(passed, "dent", by="carl")  # of two defects the newest name counts, as for the part's capture
+    assert set(json.loads(rig.fit("--json").stdout)["found_by_defect"]) == {"dent"}
 
 
 def test_only_this_models_parts_count(rig: Rig) -> None:
