@@ -11,14 +11,13 @@ from typing import Any, Protocol
 from edge.camera.source import SourceHealth
 from edge.captures import CaptureInfo, CaptureNote
 from edge.capturing.folder import CaptureFolder
-from edge.capturing.lots import is_full, lot_of, product_folder
+from edge.capturing.lots import lot_of, product_folder
+from edge.capturing.room import DISK_FULL, check_room, disk_reason
 from edge.capturing.session import info_of
 from edge.errors import EdgeError
 from edge.frame import Frame
 from edge.order_messages import CaptureOrder
 from edge.orders import Handler, Letter, Reply, Respond, handler
-from edge.outbox_space import free_bytes
-from edge.reasons import reason_of
 
 __all__ = ["Eye", "capture_handler"]
 
@@ -73,20 +72,15 @@ def capture_handler(
             return Reply("refused", "no_frame", text)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            free = free_bytes(folder)
-            if free < keep_free_bytes:
-                text = (
-                    f"{free >> 20} MiB are free, and outbox.keep_free_mb wants {keep_free_bytes >> 20} left"
-                )
-                return Reply("refused", "disk_full", f"{folder}: {text}; free some space")
+            check_room(folder, keep_free_bytes)
             info = info_of(frame, eye.camera_health())
             lot = lot_of(product_folder(folder, product), frame.captured_utc, "rig", info)
             return Reply("done", file=str(_write(lot, frame, info, order)))
         except (OSError, EdgeError) as error:
-            if is_full(error):
-                return Reply("refused", "disk_full", f"{error}; free some space")
-            reason = reason_of(error) if isinstance(error, EdgeError) else "capture_error"
-            return Reply("refused", reason, str(error))
+            reason = disk_reason(error, "capture_error")
+            return Reply(
+                "refused", reason, f"{error}; free some space" if reason == DISK_FULL else str(error)
+            )
 
     return handler(CaptureOrder, on_capture)
 

@@ -7,10 +7,9 @@ from datetime import datetime
 from pathlib import Path
 
 from edge.captures import CAPTURE_FILE, CaptureInfo, read_capture_info
-from edge.disk import is_no_space
 from edge.errors import CaptureError
 
-__all__ = ["is_full", "lot_of", "lots_of", "product_folder"]
+__all__ = ["lot_of", "lots_of", "product_folder"]
 
 _FOLDERS_A_DAY = 50
 
@@ -36,15 +35,6 @@ def lots_of(product: Path, day: datetime, kind: str) -> list[Path]:
     """The lots of that day and kind that are there."""
     named = (product / _name(day, kind, number) for number in range(1, _FOLDERS_A_DAY + 1))
     return [path for path in named if (path / CAPTURE_FILE).exists()]
-
-
-def is_full(error: BaseException | None) -> bool:
-    """Whether it is, or came of, a disk without room."""
-    while error is not None:
-        if isinstance(error, OSError) and is_no_space(error):
-            return True
-        error = error.__cause__
-    return False
 
 
 def _name(day: datetime, kind: str, number: int) -> str:

@@ -23,6 +23,7 @@ from edge.calibrating.result import FitReport, print_fit
 from edge.calibrating.scores import once_per_part, read_scores
 from edge.calibrating.tradeoff import Costs
 from edge.calibration import Calibration
+from edge.commands.calibrate_options import Alpha, BestEffort, By, Delta
 from edge.commands.common import ended_by_errors
 from edge.errors import CalibrationError
 from edge.region_rules import RegionRules
@@ -68,16 +69,12 @@ def fit_command(
     ] = False,
     split: Annotated[str, typer.Option(help="Of MVTec 3D-AD: the split of --captures.")] = "validation",
     bad_split: Annotated[str, typer.Option(help="Of MVTec 3D-AD: the split of --bad.")] = "test",
-    alpha: Annotated[float, typer.Option(help="The share of good parts that may be rejected.")] = 0.01,
-    delta: Annotated[
-        float, typer.Option(help="The chance that the promise does not hold; 0.05 is 95 % confidence.")
-    ] = 0.05,
+    alpha: Alpha = 0.01,
+    delta: Delta = 0.05,
     marginal: Annotated[
         bool, typer.Option("--marginal", help="Promise on average only, without a confidence: fewer parts.")
     ] = False,
-    best_effort: Annotated[
-        bool, typer.Option("--best-effort", help="With too few parts, promise what they can promise.")
-    ] = False,
+    best_effort: BestEffort = False,
     lots: Annotated[
         Lots,
         typer.Option(help="pooled: parts as these; worst: of each lot seen; new: of a lot not seen."),
@@ -102,7 +99,7 @@ def fit_command(
     install_it: Annotated[
         bool, typer.Option("--install", help="Put the calibration into the bundle, in place of its own.")
     ] = False,
-    by: Annotated[str | None, typer.Option(help="Who calibrates; else the user and the computer.")] = None,
+    by: By = None,
     note: Annotated[str | None, typer.Option(help="A sentence to keep with the calibration.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result as one JSON object on stdout.")] = False,
 ) -> None:

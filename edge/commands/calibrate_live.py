@@ -33,6 +33,7 @@ from edge.commands.broker_options import (
     Username,
     Where,
 )
+from edge.commands.calibrate_options import Alpha, BestEffort, By, Delta
 from edge.commands.calibrate_rig import Client, InForce, RigPlace, Timeout, apply_over
 from edge.commands.common import ended_by_errors
 from edge.conformal import parts_needed, training_conditional_promise
@@ -64,19 +65,15 @@ def live(
     auto: Annotated[
         bool, typer.Option("--auto", help="Ask nobody: each part counts as good; lay down nothing else.")
     ] = False,
-    alpha: Annotated[float, typer.Option(help="The share of good parts that may be rejected.")] = 0.01,
-    delta: Annotated[
-        float, typer.Option(help="The chance that the promise does not hold; 0.05 is 95 % confidence.")
-    ] = 0.05,
-    best_effort: Annotated[
-        bool, typer.Option("--best-effort", help="With too few parts, promise what they can promise.")
-    ] = False,
+    alpha: Alpha = 0.01,
+    delta: Delta = 0.05,
+    best_effort: BestEffort = False,
     scores_out: Annotated[
         Path | None,
         typer.Option(help="Where each part is kept at once, and gone on from; else OUT-live.csv."),
     ] = None,
     apply_it: Annotated[bool, typer.Option("--apply", help="Have the rig judge by it in the end.")] = False,
-    by: Annotated[str | None, typer.Option(help="Who calibrates; else the user and the computer.")] = None,
+    by: By = None,
     host: Host = "127.0.0.1",
     port: Port = None,
     username: Username = None,

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from edge.captures import CAPTURE_FILE, CaptureInfo, CaptureLabel, CaptureNote, read_capture_info
 from edge.capturing.folder import CaptureFolder
-from edge.capturing.lots import is_full, lot_of, lots_of, product_folder
+from edge.capturing.lots import lot_of, lots_of, product_folder
+from edge.capturing.room import DISK_FULL, check_room, disk_reason
 from edge.disk import sync_folder
 from edge.errors import CaptureError, EdgeError, OutboxError
 from edge.labelling.store import RecentStore
 from edge.outbox_labels import StoredLabel, part_label
 from edge.outbox_ledger import Ledger
-from edge.outbox_space import free_bytes
 from edge.reasons import reason_of
 from edge.sealed import write_atomically
 from edge.utc_time import utc_from_text
@@ -98,10 +98,9 @@ class LabelledParts:
         except OutboxError as error:
             return Filed(reason=reason_of(error), detail=str(error))
         except (OSError, EdgeError) as error:
-            if is_full(error):
-                return Filed(reason="disk_full", detail=f"{error}; free some space, and label it again")
-            reason = reason_of(error) if isinstance(error, EdgeError) else "capture_error"
-            return Filed(reason=reason, detail=f"{error}; then label it again")
+            reason = disk_reason(error, "capture_error")
+            mending = "free some space, and label it again" if reason == DISK_FULL else "then label it again"
+            return Filed(reason=reason, detail=f"{error}; {mending}")
         if filed.file is not None:
             self._forget(result_id)
         return filed
@@ -149,13 +148,7 @@ class LabelledParts:
         if self._store.find(result_id) is None:
             return Filed(reason="frame_gone")
         self._captures.mkdir(parents=True, exist_ok=True)
-        free = free_bytes(self._captures)
-        if free < self._keep_free_bytes:
-            wanted_mb = self._keep_free_bytes >> 20
-            text = f"{free >> 20} MiB are free, and outbox.keep_free_mb wants {wanted_mb} left"
-            return Filed(
-                reason="disk_full", detail=f"{self._captures}: {text}; free some, and label it again"
-            )
+        check_room(self._captures, self._keep_free_bytes)
         frame, info, note = self._store.read(result_id)
         lot = lot_of(product, note.captured_utc, _KIND, info)
         with self._opened(lot, info) as folder:

@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from edge.camera.source import SourceHealth
 from edge.captures import CaptureInfo, CaptureNote
-from edge.capturing.lots import is_full
+from edge.capturing.room import disk_reason
 from edge.capturing.session import info_of
 from edge.errors import CaptureError, EdgeError
 from edge.frame import Frame
@@ -26,7 +26,6 @@ from edge.labelling.filing import Filed, LabelledParts
 from edge.labelling.health import RecentFramesHealth
 from edge.labelling.store import RecentStore
 from edge.messages import Verdict
-from edge.reasons import reason_of
 
 __all__ = ["RecentFrames"]
 
@@ -264,10 +263,7 @@ class RecentFrames:
             self._counts["refused"] += 1
 
     def _failed(self, error: OSError | EdgeError) -> None:
-        if is_full(error):
-            reason = "disk_full"
-        else:
-            reason = reason_of(error) if isinstance(error, EdgeError) else "folder_unusable"
+        reason = disk_reason(error, "folder_unusable")
         text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         detail = f"{self._store.folder}: {text}"
         with self._changed:

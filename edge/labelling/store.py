@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge.camera.sample import Sample
 from edge.captures import CaptureInfo, CaptureNote, encoded_images, read_depth
+from edge.capturing.room import too_little_free
 from edge.errors import CaptureError
 from edge.frame import Frame
 from edge.inspection import Outcome
@@ -143,10 +144,7 @@ class RecentStore:
             if victim is None:
                 if coming is None:
                     break
-                free_mb, keep_mb = free_bytes(self.folder) >> 20, self._keep_free_bytes >> 20
-                raise OSError(
-                    errno.ENOSPC, f"{free_mb} MiB are free, and outbox.keep_free_mb wants {keep_mb} left"
-                )
+                raise OSError(errno.ENOSPC, too_little_free(self.folder, self._keep_free_bytes))
             gone.append(victim.result_id)
             if victim is coming:
                 break
