@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 import socket
@@ -42,6 +43,9 @@ from tests.provenance import PROVENANCE
 
 TOKEN = "a token that nobody guesses"
 JPEG = b"\xff\xd8 a picture \xff\xd9"
+
+_REFUSED_ALREADY = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
+"""It was told no, and the connection closed, before all was said."""
 
 
 @pytest.fixture
@@ -375,8 +379,12 @@ class TestToken:
 class TestStrangers:
     def say(self, served: Served, data: bytes) -> bytes:
         with served.connect() as connection:
-            connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            try:
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                if error.errno not in _REFUSED_ALREADY:
+                    raise
             heard = b""
             try:
                 while piece := connection.recv(65536):
