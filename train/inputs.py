@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from edge.bundle import StageSpec
+from edge.errors import TrainingError
 from edge.preprocessing import Preprocessing, tensor_shapes
 from train.features import Backbone, BackboneConfig
 from train.stages import Stage
@@ -29,8 +30,11 @@ __all__ = [
 
 Modality = Literal["image", "normals", "z"]
 
-Jitter = Annotated[tuple[float, ...], Field(min_length=1)]
-"""Degrees by which parts are turned from how the device sees them; 0 among them, or none is seen so."""
+Jitter = Annotated[tuple[float, ...], Field(min_length=1)] | Literal["auto"]
+"""Degrees by which parts are turned from how the device sees them; 0 among them, or none is seen so.
+
+`auto`: as far as their directions were measured to differ (`train.directions`).
+"""
 
 
 def angles_of(rotations: int, jitter_deg: Sequence[float]) -> tuple[float, ...]:
@@ -43,7 +47,7 @@ class LooksConfig(BaseModel):
 
     `inputs` names what it sees: `image` and `normals` through the backbone, `z` as it is. `rotations` shows
     each training part at that many angles, evenly spread over the circle, and `jitter_deg` at each of these
-    beside them. `standardise` brings every channel to one scale.
+    beside them; `auto` becomes numbers by `resolved`. `standardise` brings every channel to one scale.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -62,8 +66,21 @@ class LooksConfig(BaseModel):
         return self
 
     @property
+    def is_open(self) -> bool:
+        """Whether the parts decide by which angles they are turned."""
+        return self.jitter_deg == "auto"
+
+    def resolved(self, jitter_deg: Sequence[float]) -> Self:
+        """The same with these small angles where it leaves them open."""
+        return self.model_copy(update={"jitter_deg": tuple(jitter_deg)}) if self.is_open else self
+
+    @property
     def angles_deg(self) -> tuple[float, ...]:
-        """The angles at which each part is shown in training."""
+        """The angles at which each part is shown in training; raises `TrainingError` while they are open."""
+        if self.jitter_deg == "auto":
+            raise TrainingError(
+                f"{self.name}: jitter_deg is 'auto', and no parts were looked at; give numbers, or resolve it"
+            )
         return angles_of(self.rotations, self.jitter_deg)
 
 

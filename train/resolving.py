@@ -1,4 +1,4 @@
-"""What a plan leaves to the training parts: thresholds from the bed's noise, the window from their size."""
+"""What a configuration leaves to the training parts: thresholds, the window, the angles they are shown at."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from edge.camera.sample import Sample
 from edge.preprocessing import Preprocessing
 from train.bed import PARTS_LOOKED_AT, bed_of
+from train.directions import PARTS_LOOKED_AT as DIRECTED_PARTS
+from train.directions import jitter_of, spread_deg
 from train.good_parts import Progress
+from train.methods import FusionConfig, MemoryBankConfig, MsdConfig
 from train.plans import PreprocessingPlan
 from train.uprightness import PARTS_LOOKED_AT as UPRIGHT_PARTS
 from train.uprightness import choose_upright
 from train.views import largest_part_px
 
-__all__ = ["resolve_plan"]
+__all__ = ["measure_jitter", "resolve_plan"]
 
 
 def resolve_plan(samples: Sequence[Sample], plan: PreprocessingPlan, progress: Progress) -> Preprocessing:
@@ -42,3 +45,19 @@ def resolve_plan(samples: Sequence[Sample], plan: PreprocessingPlan, progress: P
     with progress.task("size of the parts", len(samples)) as advance:
         longest = largest_part_px(samples, whole, upright, advance)
     return plan.resolve(foreground, 16 * max(1, round(longest * framing.margin / 16)), upright)
+
+
+def measure_jitter(
+    samples: Sequence[Sample],
+    method: MsdConfig | MemoryBankConfig | FusionConfig,
+    preprocessing: Preprocessing,
+    progress: Progress,
+) -> tuple[float, ...] | None:
+    """The small angles for what the method leaves to the parts; None where it leaves nothing to them.
+
+    `samples` are the good parts to train on. Raises `DatasetError`, naming the file.
+    """
+    if not method.is_open:
+        return None
+    with progress.task("how directions differ", min(DIRECTED_PARTS, len(samples))) as advance:
+        return jitter_of(spread_deg(samples, preprocessing, advance))

@@ -32,7 +32,7 @@ from train.loop.descent import Loop
 from train.loop.workers import Workers
 from train.methods import Method, build_method
 from train.predictor import score_of
-from train.resolving import resolve_plan
+from train.resolving import measure_jitter, resolve_plan
 from train.views import FeatureCache, prepare
 
 __all__ = ["CHECKPOINT_STEPS", "Progress", "Task", "train_run", "use_cpu_well"]
@@ -141,7 +141,12 @@ def _train(
             for number in workers.share(len(data.validation)):
                 prepare(data.validation[number], preprocessing, frozenset())
                 advance(workers.count)
-        model = build_method(config.method, preprocessing, config.seed)
+        method, found = config.method, dict(note)
+        jitter_deg = measure_jitter(data.train, method, preprocessing, progress)
+        if jitter_deg is not None:
+            method = method.resolved(jitter_deg)
+            found["jitter_deg"] = ", ".join(f"{angle:g}" for angle in jitter_deg)
+        model = build_method(method, preprocessing, config.seed)
         checkpoints = Checkpoints(
             out / CHECKPOINT_FOLDER, every_steps=checkpoint_steps, write=workers.is_first
         )
@@ -161,7 +166,7 @@ def _train(
             config=config,
             preprocessing=preprocessing,
             backbone_sha256=tuple(backbone.sha256 for backbone in model.backbones()),
-            provenance=_provenance(data, config, note, workers),
+            provenance=_provenance(data, config, found, workers),
         )
         with workers.together():
             if workers.is_first:

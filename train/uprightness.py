@@ -17,7 +17,7 @@ from edge.preprocessing import Preprocessing
 from train.datasets.check import evenly
 from train.views import prepare_frame, read_frame
 
-__all__ = ["PARTS_LOOKED_AT", "best_of", "choose_upright", "difference_error", "likeness"]
+__all__ = ["PARTS_LOOKED_AT", "best_of", "choose_upright", "difference_error", "likeness", "look_of"]
 
 PARTS_LOOKED_AT = 32
 _SIDE = 64
@@ -50,7 +50,7 @@ def choose_upright(
         # One size for all ways: the circle around a part's box is as large however it is turned.
         reach_px = 1.1 * math.hypot(*box_of(part, upright="axis").size_px)
         for way, vectors in looks.items():
-            vectors.append(_look(grey, part, box_of(part, upright=way), reach_px))
+            vectors.append(look_of(grey, part, box_of(part, upright=way), reach_px))
         step_done(1)
     found = {way: likeness(vectors) for way, vectors in looks.items()}
     return ("off" if len(chosen) < _LEAST else best_of(looks)), found
@@ -93,8 +93,11 @@ def difference_error(ours: Sequence[_Vector], theirs: Sequence[_Vector]) -> floa
     return math.sqrt((count - 1) * float(without.var()))
 
 
-def _look(grey: npt.NDArray[np.uint8], part: Mask, box: View, reach_px: float) -> _Vector:
-    """A unit vector of what a part looks like in a square about its box: its picture, its outline."""
+def look_of(grey: npt.NDArray[np.uint8], part: Mask, box: View, reach_px: float) -> _Vector:
+    """A unit vector (2·64²,) of what a part looks like in a square about its box: its picture, its outline.
+
+    `grey` and `part` (H, W); `reach_px` is the square's side in pixels of the frame.
+    """
     view = View(box.centre_px, (reach_px, reach_px), box.angle_deg)
     inside = view.take(part.astype(np.uint8), _SIDE, nearest=True) > 0  # (s, s)
     picture = view.take(grey, _SIDE).astype(np.float64)  # (s, s)

@@ -25,7 +25,9 @@ from train.methods.fusion import Fuse
 from train.stages import Stage
 from train.views import FeatureCache
 
-BANK = MemoryBankConfig.model_validate({"backbone": {"blocks": [3]}, "inputs": ["image"]})
+BANK = MemoryBankConfig.model_validate(
+    {"backbone": {"blocks": [3]}, "inputs": ["image"], "jitter_deg": [0.0]}
+)
 BANKS = FusionConfig.model_validate(
     {"members": [BANK.model_dump(), {**BANK.model_dump(), "inputs": ["normals"], "normalise_cells": True}]}
 )

@@ -26,7 +26,7 @@ from train.methods.memory_bank import Bank
 from train.views import FeatureCache
 
 CHANNELS, CELLS, ROWS = 5, 6, 40
-CONFIG = MemoryBankConfig.model_validate({"backbone": {"blocks": [3]}})
+CONFIG = MemoryBankConfig.model_validate({"backbone": {"blocks": [3]}, "jitter_deg": [0.0]})
 
 
 def config_of(**changes: object) -> MemoryBankConfig:

@@ -41,6 +41,17 @@ class FusionConfig(BaseModel):
             member.check_cells(cells)
 
     @property
+    def is_open(self) -> bool:
+        """Whether the parts decide by which angles some member is shown them."""
+        return any(member.is_open for member in self.members)
+
+    def resolved(self, jitter_deg: Sequence[float]) -> FusionConfig:
+        """The same with these small angles where a member leaves them open."""
+        return self.model_copy(
+            update={"members": tuple(member.resolved(jitter_deg) for member in self.members)}
+        )
+
+    @property
     def needs_held_out(self) -> str | None:
         """The z-scores' means and deviations are those of good parts held out."""
         return "a fusion"

@@ -20,6 +20,7 @@ from train.features import Backbone, load_backbone
 from train.good_parts import GoodParts
 from train.inputs import (
     Assemble,
+    Jitter,
     LooksConfig,
     backbone_stages,
     input_channels,
@@ -37,16 +38,18 @@ _CHUNK_ROWS = 4096
 class MemoryBankConfig(LooksConfig):
     """The memory bank.
 
-    Each cell is averaged with its surroundings (`neighbourhood` cells square). Of the good parts' foreground
-    cells, at most `max_candidates` drawn at random, a greedy coreset of `coreset_share` is kept, at most
-    `max_rows`; it is chosen in `projection` dimensions. With `reweighting_neighbours` k > 0 the map is
-    multiplied by PatchCore's weight of its highest cell (Eq. 7), over the k bank rows nearest to the one that
-    it matched.
+    Parts are shown at four angles and, beside each, as far to either side as their directions were measured
+    to differ once they are turned upright. Each cell is averaged with its surroundings (`neighbourhood` cells
+    square). Of the good parts' foreground cells, at most `max_candidates` drawn at random, a greedy coreset
+    of `coreset_share` is kept, at most `max_rows`; it is chosen in `projection` dimensions. With
+    `reweighting_neighbours` k > 0 the map is multiplied by PatchCore's weight of its highest cell (Eq. 7),
+    over the k bank rows nearest to the one that it matched.
     With `normalise_cells` each cell of the map is divided by how far good parts held out stray there.
     """
 
     name: Literal["memory-bank"] = "memory-bank"
     rotations: int = Field(default=4, ge=1)
+    jitter_deg: Jitter = "auto"
     neighbourhood: int = Field(default=3, ge=1)
     coreset_share: float = Field(default=0.1, gt=0, le=1)
     max_rows: int = Field(default=8000, ge=1)
