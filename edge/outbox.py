@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -24,15 +25,15 @@ from edge.messages import PictureInfo, Verdict
 from edge.outbox_config import OutboxConfig
 from edge.outbox_database import DATABASE_NAME, PICTURES_NAME, Database, set_aside
 from edge.outbox_labels import PartLabel, insert_label
-from edge.outbox_pictures import PictureStore, acknowledge_pictures, requeue_pictures
+from edge.outbox_pictures import PictureStore, acknowledge_pictures
 from edge.outbox_records import (
     OutboxStatus,
     QueuedVerdict,
     StoredVerdict,
     TriggerInHand,
-    alarms_of,
     to_microseconds,
 )
+from edge.outbox_repeats import ALL_REPEATS, Waiting, newest_run_ns, newest_sent, wait_again
 from edge.outbox_replay import Replay, ReplayRange, replay_rows
 from edge.outbox_rows import (
     SELECT_STORED,
@@ -43,10 +44,10 @@ from edge.outbox_rows import (
     replace_trigger,
     stored_verdict,
     triggers_in_hand,
-    wait_again,
 )
 from edge.outbox_salvage import salvage
-from edge.outbox_space import Ballast, free_bytes, lock_folder
+from edge.outbox_space import Ballast, lock_folder
+from edge.outbox_status import look
 
 __all__ = ["Outbox"]
 
@@ -105,7 +106,7 @@ class Outbox:
             )
             self._opened_ns = self._maintained_ns = clock_ns()
             # Counts the time that the outbox was open, over all starts: a wall clock jumps.
-            self._run_base_ns = self._newest_ns()
+            self._run_base_ns = self._database.ask(newest_run_ns)
             self._restore_ballast()
             self._status = self._look()
         except BaseException:
@@ -124,8 +125,13 @@ class Outbox:
         self.close()
 
     def take_over(self) -> None:
-        """Make the calling thread the owner; the one before must have stopped using it."""
+        """Make the calling thread the owner; the one before has ended."""
         self._owner = threading.get_ident()
+
+    @property
+    def unsaved_s(self) -> float:
+        """`outbox.unsaved_s`."""
+        return self._config.unsaved_s
 
     @property
     def status(self) -> OutboxStatus:
@@ -165,64 +171,74 @@ class Outbox:
         return stored_verdict(rows[0]) if rows else None
 
     def unacknowledged(
-        self, limit: int, *, without: Collection[int] = (), replayed: bool | None = None
+        self,
+        limit: int,
+        *,
+        without: Collection[int] = (),
+        which: Waiting = Waiting.ANY,
+        due: int = ALL_REPEATS,
     ) -> list[QueuedVerdict]:
-        """Up to `limit` verdicts that wait, in their order: replayed ones last, alone, or not at all.
+        """Up to `limit` verdicts that wait: new ones, then repeated ones, then replayed ones.
 
-        `without`: the positions of those that are on their way already.
+        `without`: the positions of those that are on their way already. `due`: up to which repeat.
         """
         self._check_owner()
-        which = "" if replayed is None else f"AND replayed = {int(replayed)} "
         rows = self._database.read(
-            f"{SELECT_STORED} WHERE acknowledged_run_ns IS NULL {which}ORDER BY replayed, position LIMIT ?",
-            (limit + len(without),),
+            f"{SELECT_STORED} WHERE acknowledged_run_ns IS NULL AND {which.value} "
+            "ORDER BY replayed, repeats, position LIMIT ?2",
+            (due, limit + len(without)),
         )
         left_out = set(without)
         chosen = [row for row in rows if row[0] not in left_out][:limit]
         return [QueuedVerdict(stored_verdict(row), self._round) for row in chosen]
 
     def waiting(self) -> int:
-        """How many verdicts wait for the broker."""
+        """How many verdicts wait for the broker, also those that it may have lost."""
         self._check_owner()
         return self._database.number("SELECT count(*) FROM verdict WHERE acknowledged_run_ns IS NULL")
 
-    def acknowledge(self, verdicts: Iterable[QueuedVerdict]) -> int:
+    def newest_sent(self) -> int:
+        """The greatest position that the broker ever acknowledged; 0 where there is none."""
+        self._check_owner()
+        return self._database.ask(newest_sent)
+
+    def acknowledge(self, verdicts: Iterable[QueuedVerdict], ago_s: Iterable[float] = repeat(0.0)) -> int:
         """The broker has these, as `unacknowledged` gave them; gives how many no longer wait.
 
-        What was handed out before the last `requeue` goes on waiting: its acknowledgement may be of what the
-        broker has lost.
+        `ago_s`: how long ago that was heard of each. What was handed out before the last `requeue` goes on
+        waiting: its acknowledgement may be of what the broker has lost.
         """
         self._check_owner()
-        positions = [queued.verdict.position for queued in verdicts if queued.round == self._round]
+        run_ns = self._run_ns()
+        heard = {
+            queued.verdict.position: run_ns - round(s * 1e9)
+            for queued, s in zip(verdicts, ago_s, strict=False)
+            if queued.round == self._round
+        }
 
         def mark(db: sqlite3.Connection) -> int:
-            acknowledge_pictures(db, positions)
-            return acknowledge(db, positions, to_microseconds(utc_now()), self._run_ns())
+            acknowledge_pictures(db, list(heard))
+            return acknowledge(db, heard, to_microseconds(utc_now()))
 
         # A loss of power may undo it: then they are sent again, and told by their id.
-        return self._write(mark, durable=False, last_resort=self._reserve.drop) if positions else 0
+        return self._write(mark, durable=False, last_resort=self._reserve.drop) if heard else 0
 
     def requeue(self, window_s: float | None = None) -> int:
         """After the broker lost its state: what it acknowledged last waits again; gives how many.
 
         Of the last `window_s` (`outbox.requeue_s` if not given) before the newest acknowledgement: however
-        long the broker was away, that is what it may have lost.
+        long the broker was away, that is what it may have lost. To be called at each new connection, before
+        an acknowledgement of it is written down: then what is older is sure (`edge.outbox_repeats`).
         """
         self._check_owner()
         window_ns = round((self._config.requeue_s if window_s is None else window_s) * 1e9)
+        count = self._write(lambda db: wait_again(db, window_ns))
         self._round += 1
-        since_ns = self._newest_ns() - window_ns
-
-        def mark(db: sqlite3.Connection) -> int:
-            positions = wait_again(db, since_ns)
-            requeue_pictures(db, positions)
-            return len(positions)
-
-        return self._write(mark)
+        return count
 
     def requeue_unsaved(self) -> int:
-        """The same for a broker that remembers us, of `outbox.unsaved_s`: it may have been killed since."""
-        return self.requeue(self._config.unsaved_s)
+        """The same for a broker that remembers us, of `unsaved_s`: it may have been killed since."""
+        return self.requeue(self.unsaved_s)
 
     def taken_along(self, queued: QueuedVerdict) -> QueuedVerdict:
         """The same, of which an acknowledgement is believed although a `requeue` came since.
@@ -366,27 +382,10 @@ class Outbox:
     def _run_ns(self) -> int:
         return self._run_base_ns + self._clock_ns() - self._opened_ns
 
-    def _newest_ns(self) -> int:
-        return self._database.number("SELECT max(acknowledged_run_ns) FROM verdict")
-
     def _look(self) -> OutboxStatus:
-        aside = tuple(sorted(path.name for path in self._folder.glob("outbox.damaged-*.db")))
-        held = self._ballast.held_bytes + self._reserve.held_bytes
-        free = free_bytes(self._folder)
-        number = self._database.number
-        return OutboxStatus(
-            unacknowledged=self.waiting(),
-            triggers_in_hand=number("SELECT count(*) FROM trigger_in_hand"),
-            verdict_bytes=self._database.used_bytes(),
-            pictures=self._pictures.count,
-            picture_bytes=self._pictures.size_bytes,
-            pictures_evicted=self._pictures.evicted,
-            pictures_refused=self._pictures.refused,
-            ballast_bytes=held,
-            disk_free_bytes=free,
-            set_aside=aside,
-            alarms=alarms_of(self._folder, aside, held, self._config.ballast_mb * _MIB, free),
-        )
+        held_bytes = self._ballast.held_bytes + self._reserve.held_bytes
+        wanted_bytes = self._config.ballast_mb * _MIB
+        return look(self._folder, self._database, self._pictures, held_bytes, wanted_bytes)
 
     def _check_owner(self) -> None:
         if self._lock < 0:

@@ -31,12 +31,18 @@ PICTURES_NAME = "pictures"
 APPLICATION_ID = 0x45494F42
 """`EIOB` in the file's header: this file is an outbox of edge-inspect."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _WAL_PAGES = 200
 _QUICKLY_CHECKED_BYTES = 64 << 20  # in a second or so
 _LOCK_TIMEOUT_S = 1.0
 _NO_ROOM_BYTES = 1 << 20  # with less free than this, an I/O error of SQLite's is taken for a full disk
+
+_WAITING_SCHEMA = """
+CREATE INDEX verdict_waiting ON verdict (replayed, repeats, position) WHERE acknowledged_run_ns IS NULL;
+CREATE INDEX verdict_before ON verdict (before_run_ns)
+    WHERE before_run_ns IS NOT NULL AND acknowledged_run_ns IS NULL;
+"""
 
 _SCHEMA = (
     """
@@ -49,11 +55,12 @@ CREATE TABLE verdict (
     outcome TEXT NOT NULL,
     created_us INTEGER NOT NULL,
     replayed INTEGER NOT NULL DEFAULT 0,
+    repeats INTEGER NOT NULL DEFAULT 0,
     acknowledged_us INTEGER,
     acknowledged_run_ns INTEGER,
+    before_run_ns INTEGER,  -- the acknowledgement before, of one that waits again
     UNIQUE (epoch, seq)
 ) STRICT;
-CREATE INDEX verdict_waiting ON verdict (replayed, position) WHERE acknowledged_run_ns IS NULL;
 CREATE INDEX verdict_acknowledged ON verdict (acknowledged_run_ns) WHERE acknowledged_run_ns IS NOT NULL;
 CREATE INDEX verdict_created ON verdict (created_us);
 CREATE INDEX verdict_outcome ON verdict (outcome, position);
@@ -83,9 +90,15 @@ CREATE TABLE picture (
 CREATE INDEX picture_rank ON picture (rank, position, size_bytes);
 """
     + LABEL_SCHEMA
+    + _WAITING_SCHEMA
 )
 
-_LATER = {1: f"ALTER TABLE trigger_in_hand ADD COLUMN request_id TEXT; {LABEL_SCHEMA}"}
+_LATER = {
+    1: f"ALTER TABLE trigger_in_hand ADD COLUMN request_id TEXT; {LABEL_SCHEMA}",
+    2: "ALTER TABLE verdict ADD COLUMN repeats INTEGER NOT NULL DEFAULT 0; "
+    "ALTER TABLE verdict ADD COLUMN before_run_ns INTEGER; "
+    f"DROP INDEX verdict_waiting; {_WAITING_SCHEMA}",
+}
 """What makes of each older version the next one."""
 
 _TABLES = {"label", "payload", "picture", "trigger_in_hand", "verdict"}

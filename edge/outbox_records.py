@@ -43,7 +43,8 @@ class StoredVerdict:
     """A verdict as it was committed; `payload` is its JSON.
 
     `position` grows with each verdict of this outbox, over all epochs. `replayed`: it goes out, or went last,
-    because somebody asked for it again. `acknowledged`: when the broker had it (UTC); None while it waits.
+    because somebody asked for it again. `repeats`: how often it has waited anew because the broker may have
+    lost it. `acknowledged`: when the broker had it (UTC); None while it waits.
     """
 
     position: int
@@ -54,6 +55,7 @@ class StoredVerdict:
     outcome: Outcome
     payload: bytes
     replayed: bool
+    repeats: int
     acknowledged: datetime | None
 
 

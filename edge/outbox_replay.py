@@ -54,7 +54,8 @@ def replay_rows(db: sqlite3.Connection, wanted: ReplayRange) -> Replay:
     chosen, beyond = rows[: wanted.limit], rows[wanted.limit :]
     positions = [row[0] for row in chosen if row[3]]
     db.executemany(
-        "UPDATE verdict SET acknowledged_us = NULL, acknowledged_run_ns = NULL, replayed = 1 "
+        "UPDATE verdict SET acknowledged_us = NULL, acknowledged_run_ns = NULL, replayed = 1, repeats = 0, "
+        "before_run_ns = acknowledged_run_ns "
         "WHERE position = ?",
         [(position,) for position in positions],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge.errors import OutboxError, TriggerKnown
@@ -20,11 +20,10 @@ __all__ = [
     "replace_trigger",
     "stored_verdict",
     "triggers_in_hand",
-    "wait_again",
 ]
 
 SELECT_STORED = (
-    "SELECT position, result_id, trigger_id, epoch, seq, outcome, json, replayed, acknowledged_us "
+    "SELECT position, result_id, trigger_id, epoch, seq, outcome, json, replayed, repeats, acknowledged_us "
     "FROM verdict JOIN payload USING (position)"
 )
 """What `stored_verdict` reads."""
@@ -87,12 +86,12 @@ def insert_verdict(db: sqlite3.Connection, verdict: Verdict, trigger_id: str | N
             f"({error}); give each verdict an id and a number of its own"
         ) from error
     db.execute("INSERT INTO payload (position, json) VALUES (?, ?)", (position, payload))
-    return stored_verdict((position, *name, payload, 0, None))
+    return stored_verdict((position, *name, payload, 0, 0, None))
 
 
 def stored_verdict(row: Sequence[Any]) -> StoredVerdict:
     """A row of `SELECT_STORED`."""
-    position, result_id, trigger_id, epoch, seq, outcome, payload, replayed, acknowledged_us = row
+    position, result_id, trigger_id, epoch, seq, outcome, payload, replayed, repeats, acknowledged_us = row
     return StoredVerdict(
         position=position,
         result_id=result_id,
@@ -102,30 +101,18 @@ def stored_verdict(row: Sequence[Any]) -> StoredVerdict:
         outcome=Outcome(outcome),
         payload=payload,
         replayed=bool(replayed),
+        repeats=repeats,
         acknowledged=None if acknowledged_us is None else from_microseconds(acknowledged_us),
     )
 
 
-def acknowledge(db: sqlite3.Connection, positions: Sequence[int], now_us: int, run_ns: int) -> int:
-    """The broker has these; gives how many of them had waited."""
+def acknowledge(db: sqlite3.Connection, heard_run_ns: Mapping[int, int], now_us: int) -> int:
+    """The broker has these, by position, since then; gives how many of them had waited."""
     return db.executemany(
         "UPDATE verdict SET acknowledged_us = ?, acknowledged_run_ns = ? "
         "WHERE position = ? AND acknowledged_run_ns IS NULL",
-        [(now_us, run_ns, position) for position in positions],
+        [(now_us, run_ns, position) for position, run_ns in heard_run_ns.items()],
     ).rowcount
-
-
-def wait_again(db: sqlite3.Connection, since_run_ns: int) -> list[int]:
-    """Verdicts that were acknowledged since then wait as if nobody had; gives their positions.
-
-    A replayed one goes as such again: it is no newer than it was.
-    """
-    rows = db.execute(
-        "UPDATE verdict SET acknowledged_us = NULL, acknowledged_run_ns = NULL "
-        "WHERE acknowledged_run_ns >= ? RETURNING position",
-        (since_run_ns,),
-    ).fetchall()
-    return [row[0] for row in rows]
 
 
 def remove(db: sqlite3.Connection, positions: Sequence[int]) -> None:

@@ -8,6 +8,7 @@ from edge.clock import Session
 from edge.config import BrokerConfig
 from edge.messages import Verdict
 from edge.mqtt import MqttPublisher
+from edge.outbox import Outbox
 from edge.publisher import DeliveryReport, Picture, picture_info
 from edge.testing import ScratchOutbox
 from edge.topics import RigIdentity
@@ -19,9 +20,11 @@ __all__ = ["Outboxed"]
 class Outboxed:
     """What it does not know it asks of the publisher."""
 
-    def __init__(self, config: BrokerConfig, rig: RigIdentity, session: Session) -> None:
+    def __init__(
+        self, config: BrokerConfig, rig: RigIdentity, session: Session, outbox: Outbox | None = None
+    ) -> None:
         self._publisher = MqttPublisher(config, rig, session)
-        self._outbox = ScratchOutbox()
+        self._outbox = outbox or ScratchOutbox()
         self._courier = Courier(self._outbox, self._publisher, nudge=lambda: None)
 
     def __getattr__(self, name: str) -> Any:

@@ -12,12 +12,15 @@ from edge.outbox_config import OutboxConfig
 __all__ = ["ScratchOutbox"]
 
 
+_AS_EVER = OutboxConfig()
+
+
 class ScratchOutbox(Outbox):
     """An outbox in a temporary folder, which is removed when it is closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: OutboxConfig = _AS_EVER) -> None:
         self.scratch = Path(tempfile.mkdtemp(prefix="edge-outbox-"))
-        super().__init__(self.scratch, OutboxConfig())
+        super().__init__(self.scratch, config)
 
     def close(self) -> None:
         super().close()

@@ -35,6 +35,7 @@ from edge.outbox_database import APPLICATION_ID, SCHEMA_VERSION, Database
 from edge.outbox_labels import PartLabel
 from edge.outbox_ledger import Ledger
 from edge.outbox_records import QueuedVerdict, TriggerInHand
+from edge.outbox_repeats import Waiting
 from edge.outbox_replay import REPLAY_MAX, Replay, ReplayRange
 from edge.outbox_salvage import salvage
 from edge.testing import sample_verdict
@@ -198,6 +199,39 @@ def test_what_a_broker_may_have_lost_waits_again(outbox: Outbox, clock: Clock) -
     assert not any(each.verdict.replayed for each in outbox.unacknowledged(10))
 
 
+def test_connections_that_bring_nothing_have_nothing_older_wait_again(tmp_path: Path, clock: Clock) -> None:
+    for seq in range(4):
+        with Outbox(tmp_path, SETTINGS, clock_ns=clock) as outbox:
+            clock.advance(10)
+            outbox.commit(sample_verdict(seq))
+            outbox.acknowledge(outbox.unacknowledged(1))
+    for expected in (2, 0, 0):
+        with Outbox(tmp_path, SETTINGS, clock_ns=clock) as outbox:
+            assert outbox.requeue(15) == expected
+            assert outbox.requeue(15) == 0
+    with Outbox(tmp_path, SETTINGS, clock_ns=clock) as outbox:
+        assert [(each.verdict.seq, each.verdict.repeats) for each in outbox.unacknowledged(9)] == [
+            (2, 1),
+            (3, 1),
+        ]
+        assert outbox.acknowledge(outbox.unacknowledged(9)) == 2
+        assert outbox.requeue(15) == 2
+        assert [each.verdict.repeats for each in outbox.unacknowledged(9)] == [2, 2]
+
+
+def test_an_acknowledgement_counts_from_when_it_was_heard(outbox: Outbox, clock: Clock) -> None:
+    for seq in range(3):
+        outbox.commit(sample_verdict(seq))
+    first, second, third = outbox.unacknowledged(3)
+    clock.advance(1)
+    outbox.acknowledge([first])
+    clock.advance(100)  # whoever writes them down was held up
+    outbox.acknowledge([second, third], [100, 99])
+    assert outbox.requeue(0.5) == 1
+    assert seqs(outbox.unacknowledged(9)) == [2]
+    assert outbox.requeue(1) == 2
+
+
 @pytest.mark.parametrize(("window_s", "expected"), [(4, [1]), (6, [0, 1])])
 def test_the_window_of_a_requeue_reaches_over_a_restart(
     tmp_path: Path, clock: Clock, window_s: float, expected: list[int]
@@ -232,7 +266,7 @@ def test_a_replay_goes_behind_what_is_new(outbox: Outbox) -> None:
     assert [each.verdict.replayed for each in waiting] == [False, False, True, True, True]
     assert outbox.acknowledge(waiting) == 5
     assert outbox.replay(ReplayRange((8, 0), (8, 9))) == Replay(0, 0, None)
-    assert seqs(outbox.unacknowledged(10, replayed=True)) == []
+    assert seqs(outbox.unacknowledged(10, which=Waiting.REPLAYED)) == []
 
 
 def test_a_broker_that_lost_a_replayed_one_gets_it_as_such(outbox: Outbox) -> None:
@@ -251,9 +285,9 @@ def test_new_ones_and_replayed_ones_can_be_told_apart(outbox: Outbox) -> None:
         outbox.commit(sample_verdict(seq))
     outbox.acknowledge(outbox.unacknowledged(3))
     outbox.replay(ReplayRange((7, 0)))
-    assert seqs(outbox.unacknowledged(10, replayed=False)) == [3]
-    assert seqs(outbox.unacknowledged(2, replayed=True)) == [0, 1]
-    assert seqs(outbox.unacknowledged(10, without=[1], replayed=True)) == [1, 2]
+    assert seqs(outbox.unacknowledged(10, which=Waiting.NEW)) == [3]
+    assert seqs(outbox.unacknowledged(2, which=Waiting.REPLAYED)) == [0, 1]
+    assert seqs(outbox.unacknowledged(10, without=[1], which=Waiting.REPLAYED)) == [1, 2]
 
 
 def test_a_replay_over_epochs_goes_on_where_its_limit_ended(outbox: Outbox) -> None:
@@ -356,22 +390,37 @@ class TestLabels:
             assert [one.issued_by for one in ledger.labels_since(0)] == ["p2", "p3", "p4"]
 
 
-VERSION_1 = """
+VERSION_2 = """
+DROP INDEX verdict_before;
+DROP INDEX verdict_waiting;
+ALTER TABLE verdict DROP COLUMN repeats;
+ALTER TABLE verdict DROP COLUMN before_run_ns;
+CREATE INDEX verdict_waiting ON verdict (replayed, position) WHERE acknowledged_run_ns IS NULL;
+PRAGMA user_version = 2;
+"""
+VERSION_1 = f"""
+{VERSION_2}
 DROP TABLE label;
 ALTER TABLE trigger_in_hand DROP COLUMN request_id;
 PRAGMA user_version = 1;
 """
+OLDER = {1: VERSION_1, 2: VERSION_2}
 
 
-def test_an_outbox_of_the_version_before_is_brought_up_to_date(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", OLDER)
+def test_an_outbox_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
     with Outbox(tmp_path, SETTINGS) as before:
         kept = before.commit(sample_verdict(0))
+        before.commit(sample_verdict(1))
+        before.acknowledge(before.unacknowledged(1))
         before.begin(trigger("t"))
     with closing(sqlite3.connect(tmp_path / "outbox.db")) as connection:
-        connection.executescript(VERSION_1)
-    for _ in range(2):
+        connection.executescript(OLDER[version])
+    for number in range(2):
         with Outbox(tmp_path, SETTINGS) as after:
-            assert seqs(after.unacknowledged(5)) == [0]
+            assert seqs(after.unacknowledged(5)) == [1, 0][: number + 1]
+            after.requeue()
+            assert seqs(after.unacknowledged(5)) == [1, 0]
             assert [(one.trigger_id, one.request_id) for one in after.in_hand()] == [("t", None)]
             after.label(PartLabel(kept.result_id, "anna", "good", None, utc_now()))
     with closing(sqlite3.connect(tmp_path / "outbox.db")) as connection:
@@ -514,15 +563,15 @@ class TestDamage:
         with Outbox(tmp_path, SETTINGS) as again:
             assert len(again.unacknowledged(1000)) == len(saved) + 1
 
-    @pytest.mark.parametrize("version", [1, 2])
-    def test_triggers_and_labels_are_saved_from_either_version(self, tmp_path: Path, version: int) -> None:
+    @pytest.mark.parametrize("version", [1, 2, SCHEMA_VERSION])
+    def test_triggers_and_labels_are_saved_from_each_version(self, tmp_path: Path, version: int) -> None:
         with Outbox(tmp_path / "old", SETTINGS) as old:
             verdict = old.commit(sample_verdict(0))
             old.begin(TriggerInHand("t", "command", utc_now(), "part-1", 7, "request-1"))
             old.label(PartLabel(verdict.result_id, "anna", "good", "why", utc_now()))
-        if version == 1:
+        if version != SCHEMA_VERSION:
             with closing(sqlite3.connect(tmp_path / "old" / "outbox.db")) as connection:
-                connection.executescript(VERSION_1)
+                connection.executescript(OLDER[version])
         Outbox(tmp_path / "new", SETTINGS).close()
         database = Database.open(tmp_path / "new" / "outbox.db")
         salvage(tmp_path / "old" / "outbox.db", database)
@@ -531,7 +580,7 @@ class TestDamage:
             known = None if version == 1 else "request-1"
             assert [(one.trigger_id, one.request_id) for one in new.in_hand()] == [("t", known)]
             assert [(one.label, one.note) for one in ledger.labels_since(0)] == [("good", "why")] * (
-                version - 1
+                version > 1
             )
 
     def test_a_large_file_is_checked_once_in_each_boot_and_after_damage(

@@ -36,6 +36,8 @@ class Row:
     trigger: str | None
     acknowledged_s: float | None = None
     replayed: bool = False
+    repeats: int = 0
+    before_s: float | None = None
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -55,19 +57,25 @@ class OutboxMachine(RuleBasedStateMachine):
 
     def open(self) -> None:
         self.opened_s, self.stale = self.now_s, []
-        self.base_s = max((r.acknowledged_s for r in self.rows if r.acknowledged_s is not None), default=0.0)
+        self.base_s = self.newest_s()
         self.outbox = Outbox(self.folder, SETTINGS, clock_ns=lambda: self.now_s * 10**9)
 
     def teardown(self) -> None:
         self.outbox.close()
         self.temporary.cleanup()
 
+    def newest_s(self) -> float:
+        """When the broker last acknowledged, be it what waits again since."""
+        times = [r.before_s if r.acknowledged_s is None else r.acknowledged_s for r in self.rows]
+        return max((time_s for time_s in times if time_s is not None), default=0.0)
+
     def running_s(self) -> float:
         return self.base_s + self.now_s - self.opened_s
 
     def waiting(self) -> list[Row]:
         return sorted(
-            (r for r in self.rows if r.acknowledged_s is None), key=lambda r: (r.replayed, self.rows.index(r))
+            (r for r in self.rows if r.acknowledged_s is None),
+            key=lambda r: (r.replayed, r.repeats, self.rows.index(r)),
         )
 
     def add(self, trigger: str | None) -> None:
@@ -116,15 +124,11 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule(window_s=st.integers(1, 100_000))
     def requeue(self, window_s: int) -> None:
-        through = [r.acknowledged_s for r in self.rows if r.acknowledged_s is not None]
-        again = [
-            r
-            for r in self.rows
-            if r.acknowledged_s is not None and r.acknowledged_s >= max(through) - window_s
-        ]
+        since_s = self.newest_s() - window_s
+        again = [r for r in self.rows if r.acknowledged_s is not None and r.acknowledged_s >= since_s]
         assert self.outbox.requeue(window_s) == len(again)
         for row in again:
-            row.acknowledged_s = None
+            row.before_s, row.acknowledged_s, row.repeats = row.acknowledged_s, None, row.repeats + 1
         assert self.outbox.acknowledge(self.stale) == 0
 
     @rule(first=st.integers(0, 30), count=st.integers(1, 10))
@@ -134,7 +138,7 @@ class OutboxMachine(RuleBasedStateMachine):
         came = self.outbox.replay(ReplayRange((7, first), (7, first + count - 1)))
         assert (came.queued, came.waiting, came.next) == (len(again), len(asked) - len(again), None)
         for row in again:
-            row.acknowledged_s, row.replayed = None, True
+            row.before_s, row.acknowledged_s, row.replayed, row.repeats = row.acknowledged_s, None, True, 0
 
     @rule(kind=st.sampled_from(PictureKind), size=st.integers(1, MIB // 2), which=st.integers(0, 50))
     def picture(self, kind: PictureKind, size: int, which: int) -> None:
@@ -179,8 +183,8 @@ class OutboxMachine(RuleBasedStateMachine):
     @invariant()
     def it_holds_what_the_list_holds(self) -> None:
         queued = self.outbox.unacknowledged(1000)
-        assert [(q.verdict.seq, q.verdict.replayed) for q in queued] == [
-            (row.seq, row.replayed) for row in self.waiting()
+        assert [(q.verdict.seq, q.verdict.replayed, q.verdict.repeats) for q in queued] == [
+            (row.seq, row.replayed, row.repeats) for row in self.waiting()
         ]
         assert [trigger.trigger_id for trigger in self.outbox.in_hand()] == self.in_hand
         with Ledger(self.folder) as ledger:
