@@ -58,7 +58,16 @@ class Rig:
         position = len(self.ids)
         self.ids.append(verdict.result_id)
         stored = StoredVerdict(
-            position, verdict.result_id, None, 7, position, verdict.outcome, verdict.to_json(), False, None
+            position=position,
+            result_id=verdict.result_id,
+            trigger_id=None,
+            epoch=7,
+            seq=position,
+            outcome=verdict.outcome,
+            payload=verdict.to_json(),
+            replayed=False,
+            repeats=0,
+            acknowledged=None,
         )
         self.publisher.publish_verdict(stored, newest=True)
 

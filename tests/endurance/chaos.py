@@ -31,6 +31,7 @@ from edge.disk import sync_folder
 from edge.outbox import Outbox
 from edge.outbox_config import OutboxConfig
 from edge.outbox_ledger import Ledger
+from edge.outbox_repeats import Waiting
 from edge.testing import CuttableProxy, Heard, Listener
 from tests.edge.small_disk import fill, image_of_ext4, mounted
 from tests.endurance.cell import TOPICS, write_rig
@@ -253,7 +254,7 @@ def chaos(folder: Path, plan: Plan, say: Callable[[str], None] = lambda text: No
         exit_code, _ = plant.daemon.stop()
         plant.look()
         with Outbox(plant.state / "outbox", OutboxConfig(keep_free_mb=0)) as outbox:
-            left = len(outbox.in_hand()) + outbox.waiting()
+            left = len(outbox.in_hand()) + len(outbox.unacknowledged(1_000_000, which=Waiting.NEW))
     return Counted(
         accepted=plant.accepted,
         kept=plant.kept,

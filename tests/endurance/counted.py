@@ -31,7 +31,7 @@ class Counted:
     `accepted`: result id by part, of those that the rig said it had taken; `kept`: position, epoch and seq
     of each verdict that was seen in the ledger; `heard`: all messages in their order, also repeats, of which
     those from one place to another, `on_full_disk`, may have been forgotten before they were seen there;
-    `left`: how many triggers were still in hand, or verdicts waiting, at the end.
+    `left`: how many triggers were still in hand, or verdicts never acknowledged, at the end.
     """
 
     accepted: dict[str, str]
@@ -99,7 +99,7 @@ def mistakes_of(counted: Counted) -> list[str]:
         ]
         != [result_id for result_id in of_ledger if result_id in once],
         "by (epoch, seq) the parts are not in their order": judged != sorted(judged),
-        f"{counted.left} triggers in hand or verdicts waiting are left": counted.left != 0,
+        f"{counted.left} triggers in hand or verdicts never acknowledged are left": counted.left != 0,
         f"the daemon ended with {counted.exit_code}": counted.exit_code != 0,
     }
     return [mistake for mistake, is_so in checks.items() if is_so]

@@ -60,7 +60,7 @@ class TestMistakes:
             ({"heard": (*HEARD, line(20, 2, 5))}, "numbers have gaps, or are there twice: epoch 2"),
             ({"kept": {"v1": (0, 1, 1), "v0": (1, 1, 0)}}, "the order is not the ledger's"),
             ({"heard": (*HEARD[:-2], line(18, 2, 9), line(19, 2, 8))}, "parts are not in their order"),
-            ({"left": 1}, "1 triggers in hand or verdicts waiting are left"),
+            ({"left": 1}, "1 triggers in hand or verdicts never acknowledged are left"),
             ({"exit_code": -9}, "the daemon ended with -9"),
         ],
     )
