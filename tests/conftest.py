@@ -37,11 +37,18 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _subnormal_numbers() -> Iterator[None]:
-    """A command run in this process leaves subnormal numbers flushed; the next test must not see that."""
+def _arithmetic_as_it_was() -> Iterator[None]:
+    """A command run in this process leaves subnormal numbers flushed, and may leave torch other threads.
+
+    The next test must not see that: with another number of threads sums have other last bits.
+    """
+    before = sys.modules.get("torch")
+    threads = None if before is None else before.get_num_threads()
     yield
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_flush_denormal(False)
+        if threads is not None:
+            torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
