@@ -38,6 +38,7 @@ from edge.outbox_replay import Replay, ReplayRange, replay_rows
 from edge.outbox_rows import (
     SELECT_STORED,
     acknowledge,
+    count_waiting,
     insert_trigger,
     insert_verdict,
     remove,
@@ -125,7 +126,7 @@ class Outbox:
         self.close()
 
     def take_over(self) -> None:
-        """Make the calling thread the owner; the one before has ended."""
+        """Make the calling thread the owner; the one before must have stopped using it."""
         self._owner = threading.get_ident()
 
     @property
@@ -195,7 +196,7 @@ class Outbox:
     def waiting(self) -> int:
         """How many verdicts wait for the broker, also those that it may have lost."""
         self._check_owner()
-        return self._database.number("SELECT count(*) FROM verdict WHERE acknowledged_run_ns IS NULL")
+        return self._database.ask(count_waiting)
 
     def newest_sent(self) -> int:
         """The greatest position that the broker ever acknowledged; 0 where there is none."""

@@ -14,6 +14,7 @@ from edge.outbox_records import StoredVerdict, TriggerInHand, from_microseconds,
 __all__ = [
     "SELECT_STORED",
     "acknowledge",
+    "count_waiting",
     "insert_trigger",
     "insert_verdict",
     "remove",
@@ -113,6 +114,12 @@ def acknowledge(db: sqlite3.Connection, heard_run_ns: Mapping[int, int], now_us:
         "WHERE position = ? AND acknowledged_run_ns IS NULL",
         [(now_us, run_ns, position) for position, run_ns in heard_run_ns.items()],
     ).rowcount
+
+
+def count_waiting(db: sqlite3.Connection) -> int:
+    """How many verdicts wait for the broker, also those that it may have lost."""
+    row = db.execute("SELECT count(*) FROM verdict WHERE acknowledged_run_ns IS NULL").fetchone()
+    return int(row[0])
 
 
 def remove(db: sqlite3.Connection, positions: Sequence[int]) -> None:

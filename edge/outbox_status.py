@@ -7,6 +7,7 @@ from pathlib import Path
 from edge.outbox_database import Database
 from edge.outbox_pictures import PictureStore
 from edge.outbox_records import OutboxStatus, alarms_of
+from edge.outbox_rows import count_waiting
 from edge.outbox_space import free_bytes
 
 __all__ = ["look"]
@@ -20,7 +21,7 @@ def look(
     free = free_bytes(folder)
     number = database.number
     return OutboxStatus(
-        unacknowledged=number("SELECT count(*) FROM verdict WHERE acknowledged_run_ns IS NULL"),
+        unacknowledged=database.ask(count_waiting),
         triggers_in_hand=number("SELECT count(*) FROM trigger_in_hand"),
         verdict_bytes=database.used_bytes(),
         pictures=pictures.count,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -13,12 +11,10 @@ from edge.camera.sample import Sample
 from edge.framing import View, box_of
 from edge.preprocessing import Preprocessing
 from train.datasets.check import evenly
-from train.uprightness import look_of
-from train.views import prepare_frame, read_frame
+from train.uprightness import PARTS_LOOKED_AT, look_of, seen_part
 
-__all__ = ["LARGEST_DEG", "PARTS_LOOKED_AT", "jitter_of", "spread_deg", "spread_of"]
+__all__ = ["LARGEST_DEG", "jitter_of", "spread_deg", "spread_of"]
 
-PARTS_LOOKED_AT = 32
 LARGEST_DEG = 12
 """Beyond it parts are not compared: what differs by more lies anyhow, and no small angle stands for it."""
 
@@ -40,11 +36,8 @@ def spread_deg(
         return 0.0
     looks = []
     for sample in evenly(samples, PARTS_LOOKED_AT):
-        frame = read_frame(sample)
-        part = prepare_frame(sample, frame, preprocessing, frozenset()).part  # (H, W)
-        grey = np.asarray(cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)  # (H, W)
+        grey, part, reach_px = seen_part(sample, preprocessing)
         box = box_of(part, upright=preprocessing.framing.upright)
-        reach_px = 1.1 * math.hypot(*box_of(part, upright="axis").size_px)
         looks.append(
             [
                 look_of(grey, part, View(box.centre_px, box.size_px, box.angle_deg + turn_deg), reach_px)

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from edge.camera.sample import Sample
 from edge.preprocessing import Preprocessing
 from train.bed import PARTS_LOOKED_AT, bed_of
-from train.directions import PARTS_LOOKED_AT as DIRECTED_PARTS
+from train.config import MethodConfig
 from train.directions import jitter_of, spread_deg
 from train.good_parts import Progress
-from train.methods import FusionConfig, MemoryBankConfig, MsdConfig
 from train.plans import PreprocessingPlan
 from train.uprightness import PARTS_LOOKED_AT as UPRIGHT_PARTS
 from train.uprightness import choose_upright
@@ -49,7 +48,7 @@ def resolve_plan(samples: Sequence[Sample], plan: PreprocessingPlan, progress: P
 
 def measure_jitter(
     samples: Sequence[Sample],
-    method: MsdConfig | MemoryBankConfig | FusionConfig,
+    method: MethodConfig,
     preprocessing: Preprocessing,
     progress: Progress,
 ) -> tuple[float, ...] | None:
@@ -59,5 +58,5 @@ def measure_jitter(
     """
     if not method.is_open:
         return None
-    with progress.task("how directions differ", min(DIRECTED_PARTS, len(samples))) as advance:
+    with progress.task("how directions differ", min(UPRIGHT_PARTS, len(samples))) as advance:
         return jitter_of(spread_deg(samples, preprocessing, advance))

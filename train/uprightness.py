@@ -17,7 +17,15 @@ from edge.preprocessing import Preprocessing
 from train.datasets.check import evenly
 from train.views import prepare_frame, read_frame
 
-__all__ = ["PARTS_LOOKED_AT", "best_of", "choose_upright", "difference_error", "likeness", "look_of"]
+__all__ = [
+    "PARTS_LOOKED_AT",
+    "best_of",
+    "choose_upright",
+    "difference_error",
+    "likeness",
+    "look_of",
+    "seen_part",
+]
 
 PARTS_LOOKED_AT = 32
 _SIDE = 64
@@ -44,11 +52,7 @@ def choose_upright(
     chosen = evenly(samples, PARTS_LOOKED_AT)
     looks: dict[Upright, list[_Vector]] = {way: [] for way in get_args(Upright)}
     for sample in chosen:
-        frame = read_frame(sample)
-        part = prepare_frame(sample, frame, preprocessing, frozenset()).part  # (H, W)
-        grey = np.asarray(cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)  # (H, W)
-        # One size for all ways: the circle around a part's box is as large however it is turned.
-        reach_px = 1.1 * math.hypot(*box_of(part, upright="axis").size_px)
+        grey, part, reach_px = seen_part(sample, preprocessing)
         for way, vectors in looks.items():
             vectors.append(look_of(grey, part, box_of(part, upright=way), reach_px))
         step_done(1)
@@ -91,6 +95,18 @@ def difference_error(ours: Sequence[_Vector], theirs: Sequence[_Vector]) -> floa
         ]
     )  # (n,)
     return math.sqrt((count - 1) * float(without.var()))
+
+
+def seen_part(sample: Sample, preprocessing: Preprocessing) -> tuple[npt.NDArray[np.uint8], Mask, float]:
+    """What `look_of` takes of a sample: its picture in grey and the part's mask (H, W), the reach in pixels.
+
+    The reach is one for all ways to turn a part: the circle around its box is as large however it is turned.
+    Raises `DatasetError`, naming the file.
+    """
+    frame = read_frame(sample)
+    part = prepare_frame(sample, frame, preprocessing, frozenset()).part  # (H, W)
+    grey = np.asarray(cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)  # (H, W)
+    return grey, part, 1.1 * math.hypot(*box_of(part, upright="axis").size_px)
 
 
 def look_of(grey: npt.NDArray[np.uint8], part: Mask, box: View, reach_px: float) -> _Vector:

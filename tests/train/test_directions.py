@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -25,8 +24,8 @@ from train.directions import LARGEST_DEG, jitter_of, spread_deg, spread_of
 from train.methods import FusionConfig, MemoryBankConfig, MemoryBankModel, MsdConfig
 from train.resolving import measure_jitter
 from train.training import train_run
-from train.uprightness import look_of
-from train.views import FeatureCache, prepare, read_frame
+from train.uprightness import look_of, seen_part
+from train.views import FeatureCache
 
 TURNS = range(-LARGEST_DEG, LARGEST_DEG + 1)
 
@@ -43,10 +42,8 @@ def plates(tiny_run: Path) -> Preprocessing:
 def looks(training_data: DataSet, plates: Preprocessing) -> npt.NDArray[np.float64]:
     """One plate at every whole degree between −30 and 30 from upright, (61, d)."""
     sample = training_data.train[0]
-    grey = np.asarray(cv2.cvtColor(read_frame(sample).rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    part = prepare(sample, plates, frozenset()).part
+    grey, part, reach_px = seen_part(sample, plates)
     box = box_of(part, upright="axis")
-    reach_px = 1.1 * math.hypot(*box.size_px)
     return np.array(
         [
             look_of(grey, part, View(box.centre_px, box.size_px, box.angle_deg + turn), reach_px)
@@ -60,7 +57,7 @@ def turned(looks: npt.NDArray[np.float64], offsets_deg: list[int]) -> npt.NDArra
     return np.array([[looks[30 + offset + turn] for turn in TURNS] for offset in offsets_deg])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(offsets=st.lists(st.integers(-6, 6), min_size=3, max_size=24))
 def test_what_parts_are_off_by_is_found(looks: npt.NDArray[np.float64], offsets: list[int]) -> None:
     low, high = np.percentile(offsets, [16, 84])
